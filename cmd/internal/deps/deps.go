@@ -1,0 +1,27 @@
+package deps
+
+import (
+	_ "github.com/aymanbagabas/go-udiff"
+	_ "github.com/cenkalti/backoff/v5"
+	_ "github.com/containerd/containerd/v2/client"
+	_ "github.com/coreos/go-systemd/v22/daemon"
+	_ "github.com/coreos/go-systemd/v22/dbus"
+	_ "github.com/fsnotify/fsnotify"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/moby/sys/mountinfo"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/schollz/progressbar/v3"
+	_ "github.com/spf13/cobra"
+	_ "github.com/spf13/viper"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "golang.org/x/term"
+	_ "google.golang.org/grpc"
+	_ "gopkg.in/evanphx/json-patch.v4"
+	_ "k8s.io/apimachinery/pkg/util/strategicpatch"
+	_ "k8s.io/cri-api/pkg/apis/runtime/v1"
+	_ "k8s.io/kubelet/config/v1beta1"
+	_ "k8s.io/utils/ptr"
+	_ "sigs.k8s.io/yaml"
+	_ "go.yaml.in/yaml/v3"
+)

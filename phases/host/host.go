@@ -1,0 +1,113 @@
+// Package host is the seam between the phases and the machine: what they learn from it, and what they start on it.
+package host
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Host acts on the machine. Live does; Narrator only tells what Live would do.
+type Host interface {
+	// Inspect looks at the machine for preflight. A host that only narrates returns ErrNotInspected.
+	Inspect(ctx context.Context, q Query) (*Inspection, error)
+	// EnsureRuntime returns once the container runtime answers. It starts slipway's own containerd if r.Own is set and
+	// it does not run yet.
+	EnsureRuntime(ctx context.Context, r Runtime, report func(Progress)) error
+	// EnsureImages returns once every reference is in the runtime's store: from the store, an archive, or the registry.
+	EnsureImages(ctx context.Context, im Images, report func(Progress)) error
+	// EnsureSupervisor returns once the supervisor of this instance serves its socket.
+	EnsureSupervisor(ctx context.Context, s Supervisor, report func(Progress)) error
+	// WaitReady returns once every pod is ready, or an error that says which is not and why.
+	WaitReady(ctx context.Context, w Wait, report func(Progress)) error
+}
+
+// Progress is a step inside long work.
+type Progress struct {
+	Text        string
+	Done, Total int64
+	Unit        string // "B", "images", "pods"; "" for a plain message
+}
+
+// Runtime says which container runtime the pods run in.
+type Runtime struct {
+	Own    bool
+	Socket string // path of the unix socket, without scheme
+}
+
+// Images says what must be in the store.
+type Images struct {
+	Refs     []string
+	Archives string // directory of docker or OCI archives
+	Pull     bool   // whether the registry may be asked
+	Serial   bool
+	Socket   string
+}
+
+// Supervisor says how `slipway supervise` is to be started.
+type Supervisor struct {
+	KubeletConfig string
+	NodeName      string
+	Runtime       string // endpoint, "unix:///…"
+}
+
+// Wait says what is waited for.
+type Wait struct {
+	Namespace string
+	Pods      []string // names as in the manifests, without the node
+	NodeName  string
+	Deadline  time.Duration
+}
+
+// Query names what Inspect is to look at.
+type Query struct {
+	Ports    []uint16
+	Programs []string // looked up on PATH
+	Paths    []string // whether they exist, and are empty
+	Socket   string   // of a runtime that the user brings; "" for slipway's own
+	Images   []string
+	Archives string
+}
+
+// Inspection is what was seen. It is plain data, so that the checks over it are pure.
+type Inspection struct {
+	EUID          int
+	CPUs          int
+	MemoryMiB     int
+	Swap          bool
+	Kernel        string
+	Now           time.Time
+	Addresses     []netip.Addr
+	Listeners     map[uint16]Listener
+	Programs      map[string]string // name → path; absent when not found
+	Paths         map[string]PathState
+	Sysctls       map[string]string
+	Runtime       RuntimeState
+	Cgroups       []string // controllers
+	Owners        []Owner  // signs of another distribution or of a running kubelet
+	HostnameOK    bool     // resolves through the hosts file, no DNS is asked
+	MissingImages []string
+}
+
+// Listener is who listens on a TCP port.
+type Listener struct {
+	Address string
+	PID     int
+	Program string
+}
+
+// PathState is what is at a path.
+type PathState struct{ Exists, Dir, Empty bool }
+
+// RuntimeState is what a user's runtime answered.
+type RuntimeState struct {
+	Name, Version string
+	CgroupDriver  string // "" when it does not tell
+	Err           string // why it did not answer
+}
+
+// Owner is a sign that something else runs Kubernetes on this host.
+type Owner struct {
+	Name     string // "kubelet", "k3s", "kubeadm"
+	Evidence string // a pid and its command line, or a path
+}

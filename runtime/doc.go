@@ -1,0 +1,2 @@
+// Package runtime groups the static-pod supervisor: manifests in, running containers out.
+package runtime
