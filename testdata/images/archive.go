@@ -1,0 +1,122 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+const registry = "registry.k8s.io/"
+
+// image is one archive: its reference and the programs that lie in its /usr/local/bin.
+type image struct {
+	ref        string
+	programs   []string
+	entrypoint []string
+}
+
+func images() []image {
+	return []image{
+		{ref: registry + "etcd:" + etcdVersion + "-0", programs: []string{"etcd", "etcdctl", "etcdutl"}},
+		{ref: registry + "kube-apiserver:" + kubernetesVersion, programs: []string{"kube-apiserver"}},
+		{ref: registry + "kube-controller-manager:" + kubernetesVersion, programs: []string{"kube-controller-manager"}},
+		{ref: registry + "kube-scheduler:" + kubernetesVersion, programs: []string{"kube-scheduler"}},
+		{ref: registry + "pause:" + pauseVersion, programs: []string{"pause"}, entrypoint: []string{"/usr/local/bin/pause"}},
+	}
+}
+
+// archive writes one archive per image. An archive that is already there is kept when it was made from the same build.
+func (b builder) archive(dir string, programs map[string]string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making %q: %w", dir, err)
+	}
+	for _, im := range images() {
+		kept := filepath.Join(filepath.Dir(programs[im.programs[0]]), im.programs[0]+".tar")
+		if _, err := os.Stat(kept); err != nil {
+			b.progress("%s: packing", im.ref)
+			if err := write(im, programs, kept); err != nil {
+				return fmt.Errorf("packing %s: %w", im.ref, err)
+			}
+		}
+		if err := copyFile(kept, filepath.Join(dir, im.programs[0]+".tar"), 0o644); err != nil {
+			return err
+		}
+	}
+	b.progress("%d archives in %s", len(images()), dir)
+	return nil
+}
+
+func write(im image, programs map[string]string, path string) error {
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return binaries(im.programs, programs) },
+		tarball.WithCompressionLevel(gzip.BestSpeed))
+	if err != nil {
+		return err
+	}
+	img, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return err
+	}
+	img, err = mutate.Config(img, v1.Config{Entrypoint: im.entrypoint, Env: []string{"PATH=/usr/local/bin"}})
+	if err != nil {
+		return err
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	file = file.DeepCopy()
+	file.Architecture, file.OS = runtime.GOARCH, "linux"
+	if img, err = mutate.ConfigFile(img, file); err != nil {
+		return err
+	}
+	tag, err := name.NewTag(im.ref)
+	if err != nil {
+		return err
+	}
+	if err := tarball.WriteToFile(path+".partial", tag, img); err != nil {
+		return err
+	}
+	return os.Rename(path+".partial", path)
+}
+
+// binaries is a layer of static programs. Times are zero, so that the same programs give the same digest.
+func binaries(names []string, programs map[string]string) (io.ReadCloser, error) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, dir := range []string{"usr/", "usr/local/", "usr/local/bin/", "tmp/"} {
+		mode := int64(0o755)
+		if dir == "tmp/" {
+			mode = 0o1777
+		}
+		if err := w.WriteHeader(&tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: mode}); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range names {
+		data, err := os.ReadFile(programs[n])
+		if err != nil {
+			return nil, err
+		}
+		if err := w.WriteHeader(&tar.Header{Name: "usr/local/bin/" + n, Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(data))}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(data); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return io.NopCloser(&buf), nil
+}

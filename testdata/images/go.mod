@@ -1,0 +1,12 @@
+// Module images makes the control plane's container images from Go modules, for machines that reach no image registry.
+module github.com/slipway-k8s/slipway/testdata/images
+
+go 1.26.0
+
+require github.com/google/go-containerregistry v0.22.1
+
+require (
+	github.com/klauspost/compress v1.19.2 // indirect
+	github.com/opencontainers/go-digest v1.0.0 // indirect
+	github.com/opencontainers/image-spec v1.1.1 // indirect
+)
