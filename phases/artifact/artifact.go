@@ -1,8 +1,10 @@
-// Package artifact holds what a run would leave on disk as data, and the stores that read and write it.
+// Package artifact holds what a run would leave on disk as data.
 package artifact
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io/fs"
 )
 
@@ -12,6 +14,9 @@ type File struct {
 	Data   []byte      // nil for a directory
 	Mode   fs.FileMode // permission bits, with fs.ModeDir for a directory
 	Secret bool        // contents are never printed, only their size and SHA-256
+	// Tree says of a directory that whatever appears below it later, by anyone's hand, goes with it: etcd's data
+	// directory, for one. The ledger keeps it; on disk it means nothing.
+	Tree bool
 }
 
 // Op is what a Change does to a path.
@@ -25,6 +30,23 @@ const (
 	Remove
 )
 
+// String returns the verb that messages and JSON output use.
+func (o Op) String() string {
+	switch o {
+	case Unchanged:
+		return "unchanged"
+	case Create:
+		return "create"
+	case Update:
+		return "update"
+	case Chmod:
+		return "chmod"
+	case Remove:
+		return "remove"
+	}
+	return fmt.Sprintf("op %d", int(o))
+}
+
 // Change is one difference between what is on disk and what is wanted.
 type Change struct {
 	Op     Op
@@ -32,15 +54,58 @@ type Change struct {
 	After  *File // nil for Remove
 }
 
+// File returns what is there after the change or, for a removal, what was there before it.
+func (c Change) File() File {
+	if c.After != nil {
+		return *c.After
+	}
+	return *c.Before
+}
+
+// String returns one line without contents, such as "update /etc/kubernetes/admin.conf (mode 0644 → 0600)".
+func (c Change) String() string {
+	f := c.File()
+	what := c.Op.String()
+	if f.Mode.IsDir() {
+		what += " directory"
+	}
+	switch {
+	case c.Op == Create:
+		return fmt.Sprintf("%s %s (mode %04o)", what, f.Path, f.Mode.Perm())
+	case c.Before != nil && c.After != nil && c.Before.Mode.Perm() != c.After.Mode.Perm():
+		return fmt.Sprintf("%s %s (mode %04o → %04o)", what, f.Path, c.Before.Mode.Perm(), c.After.Mode.Perm())
+	}
+	return what + " " + f.Path
+}
+
+// Compare returns the change that leads from before to after, either of which may be nil for "nothing there". The
+// second result is false if both are.
+func Compare(before, after *File) (Change, bool) {
+	c := Change{Before: before, After: after}
+	switch {
+	case before == nil && after == nil:
+		return Change{}, false
+	case before == nil:
+		c.Op = Create
+	case after == nil:
+		c.Op = Remove
+	case !after.Mode.IsDir() && !bytes.Equal(before.Data, after.Data):
+		c.Op = Update
+	case before.Mode.Perm() != after.Mode.Perm():
+		c.Op = Chmod
+	}
+	return c, true
+}
+
 // Store is a tree of files. ReadFile and Remove return an error that is fs.ErrNotExist where nothing is there.
-// Put makes missing parent directories with mode 0755.
+// ReadFile of a directory returns it without Data. Put makes missing parent directories with mode 0755. Remove takes
+// a file or an empty directory.
 type Store interface {
 	ReadFile(path string) (File, error)
 	Put(File) error
 	Remove(path string) error
 }
 
-// Flusher is a store that holds writes back until it is told to let them go.
-type Flusher interface {
-	Flush(ctx context.Context) ([]Change, error)
-}
+// Flush lets go of the writes that a store held back, for real or for show, and returns them. Overlay's Commit and
+// Preview are the two values of it.
+type Flush func(ctx context.Context) ([]Change, error)
