@@ -3,6 +3,14 @@ package manifest
 
 import corev1 "k8s.io/api/core/v1"
 
+// The annotations that a static pod carries besides its own; the names are the kubelet's.
+const (
+	AnnotationConfigHash   = "kubernetes.io/config.hash"   // equals the pod's UID
+	AnnotationConfigSource = "kubernetes.io/config.source" // "file" or "http"
+	AnnotationConfigSeen   = "kubernetes.io/config.seen"   // when the supervisor first saw it; written by the supervisor
+	AnnotationConfigMirror = "kubernetes.io/config.mirror" // only ever on a mirror pod; refused in a manifest
+)
+
 // StaticPod is one valid manifest with the kubelet's defaults applied: name suffixed with the node name, namespace,
 // uid, nodeName, the config.hash and config.source annotations and the NoExecute toleration. It is never changed.
 type StaticPod struct {

@@ -1,0 +1,45 @@
+package manifest
+
+import (
+	"fmt"
+	"strings"
+)
+
+// InvalidError is every problem of one manifest, so that a user repairs it once.
+type InvalidError struct {
+	Source string
+	Fields []FieldError // at least one, in the order of their lines
+}
+
+// FieldError is one problem at one place.
+type FieldError struct {
+	Line, Column int    // both from 1; 0 when not known
+	Field        string // spec.containers[0].image; "" for the document as a whole
+	Detail       string
+}
+
+// Error prints one line per problem, as compilers do: path:line:column: field: detail.
+func (e *InvalidError) Error() string {
+	lines := make([]string, len(e.Fields))
+	for i, f := range e.Fields {
+		lines[i] = e.Source + f.place() + ": " + f.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (f FieldError) Error() string {
+	if f.Field == "" {
+		return f.Detail
+	}
+	return f.Field + ": " + f.Detail
+}
+
+func (f FieldError) place() string {
+	switch {
+	case f.Line == 0:
+		return ""
+	case f.Column == 0:
+		return fmt.Sprintf(":%d", f.Line)
+	}
+	return fmt.Sprintf(":%d:%d", f.Line, f.Column)
+}

@@ -1,0 +1,154 @@
+package manifest
+
+import (
+	"context"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// watch turns the kernel's notifications into hints that a listing is due. It holds on to a path, not to an inode: a
+// directory that is moved away, replaced or made later is found again.
+type watch struct {
+	path  string
+	w     *fsnotify.Watcher
+	dirs  map[string]os.FileInfo // what is watched, as it was when the watch was set
+	hints chan struct{}
+	done  chan struct{}
+}
+
+func newWatch(path string) (*watch, error) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	v := &watch{path: filepath.Clean(path), w: w, dirs: map[string]os.FileInfo{}, hints: make(chan struct{}, 1), done: make(chan struct{})}
+	go v.collect()
+	return v, nil
+}
+
+func (v *watch) close() {
+	v.w.Close()
+	<-v.done
+}
+
+func (v *watch) events() <-chan struct{} { return v.hints }
+
+// collect ends when close closes the watcher.
+func (v *watch) collect() {
+	defer close(v.done)
+	events, errs := v.w.Events, v.w.Errors
+	for events != nil || errs != nil {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				events = nil
+				continue
+			}
+			if e.Op == fsnotify.Chmod || !v.concerns(e.Name) {
+				continue // a file made readable again is found by the next listing
+			}
+		case _, ok := <-errs: // an overflow: something changed
+			if !ok {
+				errs = nil
+				continue
+			}
+		}
+		select {
+		case v.hints <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// concerns tells news about the path from the noise of a busy parent directory, such as /tmp.
+func (v *watch) concerns(name string) bool {
+	if below(v.path, name) || below(name, v.path) {
+		return true
+	}
+	return !below(v.path, filepath.Dir(name)) || IsManifestName(filepath.Base(name)) // where symlinks lead
+}
+
+// below says that path is dir or lies in it.
+func below(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// settle waits until no hint has come for settleFor, at most settleAtMost.
+func (v *watch) settle(ctx context.Context) error {
+	quiet, limit := time.NewTimer(settleFor), time.NewTimer(settleAtMost)
+	defer quiet.Stop()
+	defer limit.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-v.hints:
+			quiet.Reset(settleFor)
+		case <-quiet.C:
+			return nil
+		case <-limit.C:
+			return nil
+		}
+	}
+}
+
+// follow sets the watches anew: the path and its parent (or, while they are missing, the nearest directory that is
+// there), and the directories into which symlinks lead. What cannot be watched is left to the periodic listing.
+func (v *watch) follow() {
+	want := map[string]bool{}
+	for dir := v.path; ; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			want[dir] = true
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	want[nearest(filepath.Dir(v.path))] = true
+	links := []string{v.path}
+	if entries, err := os.ReadDir(v.path); err == nil {
+		for _, e := range entries {
+			if e.Type()&os.ModeSymlink != 0 && IsManifestName(e.Name()) {
+				links = append(links, filepath.Join(v.path, e.Name()))
+			}
+		}
+	}
+	for _, l := range links {
+		if target, err := filepath.EvalSymlinks(l); err == nil && target != l {
+			want[filepath.Dir(target)] = true
+		}
+	}
+	for _, dir := range slices.Collect(maps.Keys(v.dirs)) {
+		now, err := os.Stat(dir)
+		if !want[dir] || err != nil || !os.SameFile(now, v.dirs[dir]) {
+			_ = v.w.Remove(dir) // already gone with its inode, or no longer wanted
+			delete(v.dirs, dir)
+		}
+	}
+	for dir := range want {
+		if _, ok := v.dirs[dir]; ok {
+			continue
+		}
+		info, err := os.Stat(dir)
+		if err != nil || v.w.Add(dir) != nil {
+			continue
+		}
+		v.dirs[dir] = info
+	}
+}
+
+func nearest(dir string) string {
+	for {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
