@@ -13,6 +13,7 @@ import (
 type Cluster struct {
 	Paths    Paths
 	Instance string // "" for the host's only instance
+	PlanOnly bool   // the file asks that changes are shown, not made
 
 	NodeName             string
 	ClusterName          string

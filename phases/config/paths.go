@@ -10,6 +10,7 @@ type Paths struct {
 	PKI           string // certificatesDir
 	Kubelet       string // /var/lib/kubelet
 	KubeletConfig string
+	EtcdData      string // /var/lib/etcd: the default of etcd.local.dataDir
 
 	State            string // /var/lib/slipway: survives a reboot
 	Ledger           string
@@ -42,7 +43,7 @@ func NewPaths(instance string) Paths {
 		suffix = "-" + instance
 	}
 	p := Paths{
-		Kubernetes: "/etc/kubernetes" + suffix, Kubelet: "/var/lib/kubelet" + suffix,
+		Kubernetes: "/etc/kubernetes" + suffix, Kubelet: "/var/lib/kubelet" + suffix, EtcdData: "/var/lib/etcd" + suffix,
 		State: "/var/lib/slipway" + suffix, Run: "/run/slipway" + suffix, Logs: "/var/log/slipway" + suffix,
 		PodLogs: "/var/log/pods", ContainerLogs: "/var/log/containers",
 		Units: "/etc/systemd/system", ContainerdUnit: "slipway" + suffix + "-containerd.service", SupervisorUnit: "slipway" + suffix + ".service",

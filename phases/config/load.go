@@ -1,0 +1,105 @@
+package config
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Options are the inputs of Load.
+type Options struct {
+	File     string // name of the --config file, for messages
+	Data     []byte // its contents; nil when there is none
+	Flags    Flags
+	Patches  []PatchFile // the files of PatchesDirectory
+	Facts    HostFacts
+	Instance string // "" for the host's only instance
+}
+
+// Load returns the cluster that the file and the flags describe: decoded strictly, flags put over the file, defaulted
+// and validated. The strings are warnings, for the user to read. The error joins every Problem found, those of the file
+// first and by line; there is no cluster then.
+func Load(o Options) (*Cluster, []string, error) {
+	r, docs, whole := o.read()
+	if !whole {
+		return nil, r.warningTexts(), r.err()
+	}
+	checkInert(r, docs)
+	b := builder{report: r, docs: docs, facts: o.Facts, out: Cluster{Instance: o.Instance, Facts: o.Facts.clone()}}
+	b.paths()
+	b.node()
+	b.version()
+	b.network()
+	b.endpoint()
+	b.featureGates()
+	b.certificates()
+	b.etcd()
+	b.components()
+	b.ports()
+	b.images()
+	b.kubelet()
+	b.run()
+	b.out.Patches = readPatches(r, o.Patches)
+	if err := r.err(); err != nil {
+		return nil, r.warningTexts(), err
+	}
+	return &b.out, r.warningTexts(), nil
+}
+
+// PatchesDirectory returns the directory whose files Load wants as Options.Patches: --patches, else patches.directory,
+// else "". Where the file does not parse, the error is that of Load, with every problem known.
+func PatchesDirectory(o Options) (string, error) {
+	_, docs, whole := o.read()
+	if !whole {
+		_, _, err := Load(o)
+		return "", err
+	}
+	return docs.init.Patches.Directory, nil
+}
+
+// read decodes the file and puts the flags over it. It reports false when the file does not parse to its end.
+func (o Options) read() (*report, documents, bool) {
+	r := newReport(o.File)
+	var docs documents
+	whole := true
+	if o.Data != nil {
+		docs, whole = readDocuments(r, o.Data)
+	}
+	o.Flags.apply(r, &docs)
+	return r, docs, whole
+}
+
+// builder turns documents into a Cluster, one area at a time. Its methods report problems and go on; they run in the
+// order of Load, since some read what an earlier one has put out.
+type builder struct {
+	*report
+	docs  documents
+	facts HostFacts
+	out   Cluster
+}
+
+// paths settles where things are. Those of the file win over those of the instance.
+func (b *builder) paths() {
+	if b.out.Instance != "" {
+		for _, reason := range validation.IsDNS1123Label(b.out.Instance) {
+			b.problems = append(b.problems, &Problem{Source: "--instance", Reason: quoted(b.out.Instance, reason)})
+		}
+	}
+	b.out.Paths = NewPaths(b.out.Instance)
+	if dir := b.docs.cluster.CertificatesDir; dir != "" {
+		b.out.Paths.PKI = b.absolute("certificatesDir", dir)
+	}
+	if dir := b.docs.kubelet.StaticPodPath; dir != "" {
+		b.out.Paths.Manifests = b.absolute("KubeletConfiguration.staticPodPath", dir)
+	}
+}
+
+// run takes over what says how init goes about it.
+func (b *builder) run() {
+	init := b.docs.init
+	b.out.PlanOnly = init.PlanOnly
+	b.out.SkipPhases = slices.Clone(init.SkipPhases)
+	b.out.IgnorePreflightErrors = b.ignoredChecks(init.NodeRegistration.IgnorePreflightErrors)
+	// 4 minutes: kubeadm v1.36.3 constants.ControlPlaneComponentHealthCheckTimeout.
+	b.out.Timeouts.ControlPlaneComponentHealthCheck = b.positive("timeouts.controlPlaneComponentHealthCheck", init.Timeouts.ControlPlaneComponentHealthCheck, defaultHealthCheckTimeout)
+}

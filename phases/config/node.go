@@ -1,0 +1,78 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// defaultHealthCheckTimeout is kubeadm v1.36.3's constants.ControlPlaneComponentHealthCheckTimeout.
+const defaultHealthCheckTimeout = 4 * time.Minute
+
+// node settles the node's name and how its containers are run.
+func (b *builder) node() {
+	reg := b.docs.init.NodeRegistration
+	b.out.NodeName = b.nodeName("nodeRegistration.name", reg.Name)
+	b.out.CRISocket = b.socket("nodeRegistration.criSocket", reg.CRISocket)
+
+	b.out.ImagePullPolicy = corev1.PullIfNotPresent
+	if reg.ImagePullPolicy != "" {
+		b.oneOf("nodeRegistration.imagePullPolicy", string(reg.ImagePullPolicy), string(corev1.PullAlways), string(corev1.PullIfNotPresent), string(corev1.PullNever))
+		b.out.ImagePullPolicy = reg.ImagePullPolicy
+	}
+	b.out.ImagePullSerial = reg.ImagePullSerial == nil || *reg.ImagePullSerial
+}
+
+// nodeName returns the given name or the hostname, in lower case and trimmed as kubeadm and the kubelet name nodes.
+func (b *builder) nodeName(field, given string) string {
+	if name := strings.ToLower(strings.TrimSpace(given)); name != "" {
+		b.dnsName(field, name)
+		return name
+	}
+	name := strings.ToLower(strings.TrimSpace(b.facts.Hostname))
+	if name == "" {
+		b.problemf(field, "the host has no name to take; set --node-name")
+	} else if reasons := validation.IsDNS1123Subdomain(name); len(reasons) > 0 {
+		b.problemf(field, "the hostname %q cannot name a node: %s; set --node-name", name, reasons[0])
+	}
+	return name
+}
+
+// socket returns the socket of a runtime that the user brings as "unix:///path", or "" for slipway's own.
+func (b *builder) socket(field, socket string) string {
+	if socket == "" {
+		return ""
+	}
+	scheme, path, ok := strings.Cut(socket, "://")
+	if !ok {
+		path = strings.TrimPrefix(socket, "unix:")
+		if strings.HasPrefix(path, "/") {
+			b.warnf(field, "%q has no scheme; taken as %q", socket, "unix://"+path)
+		}
+	} else if scheme != "unix" {
+		b.problemf(field, "%q: only unix sockets are supported; write unix:///path", socket)
+		return ""
+	}
+	if path == "" {
+		b.problemf(field, "%q names no socket; write unix:///path", socket)
+		return ""
+	}
+	return "unix://" + b.absolute(field, path)
+}
+
+// ignoredChecks returns the names of preflight checks in lower case, each once. "all" stands alone, as in kubeadm.
+func (b *builder) ignoredChecks(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	if len(out) > 1 && slices.Contains(out, "all") {
+		b.problemf("nodeRegistration.ignorePreflightErrors", `"all" ignores every check: leave out the others, or "all"`)
+	}
+	return out
+}
