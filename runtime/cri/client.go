@@ -36,8 +36,7 @@ const (
 type Client struct {
 	runtime runtimeapi.RuntimeServiceClient
 	image   runtimeapi.ImageServiceClient
-	conn    grpc.ClientConnInterface
-	close   func() error
+	conn    *grpc.ClientConn // nil when the connection is the caller's
 }
 
 // New returns a client that makes its calls on conn, which stays the caller's.
@@ -45,8 +44,6 @@ func New(conn grpc.ClientConnInterface) *Client {
 	return &Client{
 		runtime: runtimeapi.NewRuntimeServiceClient(conn),
 		image:   runtimeapi.NewImageServiceClient(conn),
-		conn:    conn,
-		close:   func() error { return nil },
 	}
 }
 
@@ -67,12 +64,12 @@ func Dial(ctx context.Context, endpoint string) (*Client, error) {
 	if err := knock(ctx, path); err != nil {
 		return nil, fmt.Errorf("connecting to the container runtime at %q: %w", path, err)
 	}
-	conn, err := connect(path)
+	conn, err := Connect(path)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the container runtime at %q: %w", path, err)
+		return nil, err
 	}
 	c := New(conn)
-	c.close = conn.Close
+	c.conn = conn
 	if _, err := c.runtime.Version(ctx, &runtimeapi.VersionRequest{}); err != nil {
 		err = explain(err, conn.GetState(), time.Since(start))
 		_ = conn.Close()
@@ -81,11 +78,17 @@ func Dial(ctx context.Context, endpoint string) (*Client, error) {
 	return c, nil
 }
 
-// Conn is the connection that the calls are made on. It ends with Close.
-func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
+// Conn is the connection that Dial made, for the other services that containerd has on the same socket. It ends with
+// Close. It is nil for a client made by New.
+func (c *Client) Conn() *grpc.ClientConn { return c.conn }
 
 // Close ends the connection if Dial made it. Calls in flight fail.
-func (c *Client) Close() error { return c.close() }
+func (c *Client) Close() error {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close()
+}
 
 // SocketPath returns the path of the unix socket that endpoint names.
 func SocketPath(endpoint string) (string, error) {
@@ -101,8 +104,13 @@ func SocketPath(endpoint string) (string, error) {
 	}
 }
 
-// connect returns a connection that is made at the first call and made again whenever it breaks.
-func connect(path string) (*grpc.ClientConn, error) {
+// Connect returns a connection that is made at the first call and made again whenever it breaks. The error is one of
+// endpoint's spelling only.
+func Connect(endpoint string) (*grpc.ClientConn, error) {
+	path, err := SocketPath(endpoint)
+	if err != nil {
+		return nil, err
+	}
 	return grpc.NewClient("passthrough:///"+path,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("localhost"), // a path is no valid authority, and some servers check

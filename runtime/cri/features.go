@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"path/filepath"
+	"strings"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -22,17 +24,27 @@ func (c *Client) CgroupDriver(ctx context.Context) (string, error) {
 	return info.cgroupDriver(), err
 }
 
-// Snapshotter returns the name of the snapshotter that the runtime keeps unpacked images in, "" when it does not tell.
+// Snapshotter returns the name of the snapshotter that containerd keeps unpacked images in, "" when the runtime does
+// not tell. containerd names it in the path of its image file system, in every version.
 func (c *Client) Snapshotter(ctx context.Context) (string, error) {
-	info, err := c.containerdConfig(ctx)
-	return info.Containerd.Snapshotter, err
+	resp, err := call(ctx, listTimeout, "asking for the image file system", func(ctx context.Context) (*runtimeapi.ImageFsInfoResponse, error) {
+		return c.image.ImageFsInfo(ctx, &runtimeapi.ImageFsInfoRequest{})
+	})
+	for _, fs := range resp.GetImageFilesystems() {
+		if name, ok := strings.CutPrefix(filepath.Base(fs.GetFsId().GetMountpoint()), "io.containerd.snapshotter.v1."); ok {
+			return name, nil
+		}
+	}
+	if errors.Is(err, ErrUnimplemented) {
+		return "", nil
+	}
+	return "", err
 }
 
 // containerdConfig is the part of containerd's verbose status that is of use here. 1.6 names the default runtime by
 // another key than 1.7 and later.
 type containerdConfig struct {
 	Containerd struct {
-		Snapshotter        string                       `json:"snapshotter"`
 		DefaultRuntimeName string                       `json:"defaultRuntimeName"`
 		DefaultRuntime16   string                       `json:"default_runtime_name"`
 		Runtimes           map[string]containerdRuntime `json:"runtimes"`
