@@ -12,13 +12,14 @@ type Host interface {
 	// Inspect looks at the machine for preflight. A host that only narrates returns ErrNotInspected.
 	Inspect(ctx context.Context, q Query) (*Inspection, error)
 	// EnsureRuntime returns once the container runtime answers. It starts slipway's own containerd if r.Own is set and
-	// it does not run yet.
+	// it does not run yet, and starts it again if its configuration changed since.
 	EnsureRuntime(ctx context.Context, r Runtime, report func(Progress)) error
 	// EnsureImages returns once every reference is in the runtime's store: from the store, an archive, or the registry.
 	EnsureImages(ctx context.Context, im Images, report func(Progress)) error
 	// EnsureSupervisor returns once the supervisor of this instance serves its socket.
 	EnsureSupervisor(ctx context.Context, s Supervisor, report func(Progress)) error
-	// WaitReady returns once every pod is ready, or an error that says which is not and why.
+	// WaitReady returns once every pod is ready, or an error that says which is not and why. It ends before the
+	// deadline when a pod cannot become ready.
 	WaitReady(ctx context.Context, w Wait, report func(Progress)) error
 }
 
@@ -31,8 +32,9 @@ type Progress struct {
 
 // Runtime says which container runtime the pods run in.
 type Runtime struct {
-	Own    bool
-	Socket string // path of the unix socket, without scheme
+	Own     bool
+	Socket  string // path of the unix socket, without scheme
+	Program string // absolute path of containerd, for Own; "" looks it up on PATH
 }
 
 // Images says what must be in the store.
@@ -40,21 +42,23 @@ type Images struct {
 	Refs     []string
 	Archives string // directory of docker or OCI archives
 	Pull     bool   // whether the registry may be asked
-	Serial   bool
-	Socket   string
+	Serial   bool   // one pull at a time
+	Socket   string // path of the unix socket, without scheme
 }
 
 // Supervisor says how `slipway supervise` is to be started.
 type Supervisor struct {
 	KubeletConfig string
 	NodeName      string
-	Runtime       string // endpoint, "unix:///…"
+	Instance      string // "" for the host's only instance
+	Runtime       string // endpoint, "unix:///…"; "" leaves it to the KubeletConfiguration
 }
 
 // Wait says what is waited for.
 type Wait struct {
 	Namespace string
-	Pods      []string // names as in the manifests, without the node
+	Pods      []string            // names as in the manifests, without the node
+	Needs     map[string][]string // which of Pods a pod cannot run without: its exits count only once those are ready
 	NodeName  string
 	Deadline  time.Duration
 }
@@ -64,9 +68,13 @@ type Query struct {
 	Ports    []uint16
 	Programs []string // looked up on PATH
 	Paths    []string // whether they exist, and are empty
-	Socket   string   // of a runtime that the user brings; "" for slipway's own
+	Sysctls  []string // "net.ipv4.ip_forward"
+	Disk     string   // directory whose file system's free space is wanted; it need not exist yet
+	NodeName string
+	Socket   string // of a runtime that the user brings, path without scheme; "" for slipway's own
 	Images   []string
 	Archives string
+	Pull     bool // whether the registry may be asked
 }
 
 // Inspection is what was seen. It is plain data, so that the checks over it are pure.
@@ -74,6 +82,7 @@ type Inspection struct {
 	EUID          int
 	CPUs          int
 	MemoryMiB     int
+	DiskFreeMiB   int // of Query.Disk; -1 when it could not be told
 	Swap          bool
 	Kernel        string
 	Now           time.Time
@@ -81,23 +90,25 @@ type Inspection struct {
 	Listeners     map[uint16]Listener
 	Programs      map[string]string // name → path; absent when not found
 	Paths         map[string]PathState
-	Sysctls       map[string]string
+	Sysctls       map[string]string // absent when the kernel has no such key
 	Runtime       RuntimeState
 	Cgroups       []string // controllers
 	Owners        []Owner  // signs of another distribution or of a running kubelet
 	HostnameOK    bool     // resolves through the hosts file, no DNS is asked
-	MissingImages []string
+	MissingImages []string // neither in the store, nor in an archive, nor in a registry that answers
+	RegistryErr   string   // why the registry is no help for MissingImages; "" when there are none
 }
 
 // Listener is who listens on a TCP port.
 type Listener struct {
 	Address string
-	PID     int
+	PID     int // 0 when it could not be told
 	Program string
+	Ours    bool // a container of this instance, left running by an earlier init
 }
 
-// PathState is what is at a path.
-type PathState struct{ Exists, Dir, Empty bool }
+// PathState is what is at a path. Ours is set for what slipway recorded as its own.
+type PathState struct{ Exists, Dir, Empty, Ours bool }
 
 // RuntimeState is what a user's runtime answered.
 type RuntimeState struct {

@@ -1,0 +1,150 @@
+// Package preflight finds what would keep a control plane from running before anything is written.
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/supervisor"
+)
+
+// New returns the phase. It changes nothing.
+func New() phases.Phase {
+	return phases.Phase{
+		Name:  "preflight",
+		Short: "Check that this machine can run a control plane",
+		Long: "Check rights, size, ports, files, programs, images and other owners of this machine.\n" +
+			"Checks have kubeadm's names; --ignore-preflight-errors=NAME,… or =all turns their errors into warnings.",
+		Run: run,
+	}
+}
+
+func run(ctx context.Context, env *phases.Env) error {
+	cfg := env.Config
+	// Rights come first, alone: without them the other answers would be wrong.
+	bare, err := env.Host.Inspect(ctx, host.Query{})
+	if errors.Is(err, host.ErrNotInspected) {
+		env.Report(phases.Event{Kind: phases.Note, Text: "would check this machine"})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	problems := checkPrivileges(bare)
+	if err := judge(problems, cfg.IgnorePreflightErrors, env.Report); err != nil {
+		return err
+	}
+	seen, err := env.Host.Inspect(ctx, Question(cfg))
+	if err != nil {
+		return err
+	}
+	return judge(withoutName(Check(cfg, seen), "IsPrivilegedUser"), cfg.IgnorePreflightErrors, env.Report)
+}
+
+// Severity says whether a problem ends init.
+type Severity int
+
+const (
+	Warning Severity = iota
+	Fatal
+)
+
+// String returns "warning" or "error".
+func (s Severity) String() string {
+	if s == Fatal {
+		return "error"
+	}
+	return "warning"
+}
+
+// Problem is one thing that is not as it should be.
+type Problem struct {
+	Name     string // of the check, as kubeadm calls it: "Port-6443"
+	Severity Severity
+	Message  string // what is wrong, with its evidence
+	Fix      string // what to do
+}
+
+// String is "[NAME] message: fix".
+func (p Problem) String() string {
+	if p.Fix == "" {
+		return fmt.Sprintf("[%s] %s", p.Name, p.Message)
+	}
+	return fmt.Sprintf("[%s] %s: %s", p.Name, p.Message, p.Fix)
+}
+
+// Error is every problem that ends init.
+type Error struct{ Problems []Problem }
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("this machine is not ready:")
+	var names []string
+	for _, p := range e.Problems {
+		fmt.Fprintf(&b, "\n  %s", p)
+		if !slices.Contains(names, p.Name) {
+			names = append(names, p.Name)
+		}
+	}
+	fmt.Fprintf(&b, "\n  to go on regardless: --ignore-preflight-errors=%s", strings.Join(names, ","))
+	return b.String()
+}
+
+// judge reports warnings and ignored errors, and returns the errors that are left as one *Error, or nil.
+func judge(problems []Problem, ignored []string, report func(phases.Event)) error {
+	var fatal []Problem
+	for _, p := range problems {
+		if p.Severity == Fatal && !ignores(ignored, p.Name) {
+			fatal = append(fatal, p)
+			continue
+		}
+		report(phases.Event{Kind: phases.Warning, Text: p.String()})
+	}
+	if fatal == nil {
+		return nil
+	}
+	return &Error{Problems: fatal}
+}
+
+// ignores takes names in any case, and "all".
+func ignores(ignored []string, name string) bool {
+	return slices.ContainsFunc(ignored, func(i string) bool {
+		return strings.EqualFold(i, name) || strings.EqualFold(i, "all")
+	})
+}
+
+func withoutName(problems []Problem, name string) []Problem {
+	return slices.DeleteFunc(problems, func(p Problem) bool { return p.Name == name })
+}
+
+// Question returns what Check needs to know about the machine.
+func Question(cfg *config.Cluster) host.Query {
+	q := host.Query{
+		Paths:    manifests(cfg),
+		Sysctls:  []string{ipForward},
+		NodeName: cfg.NodeName,
+		Socket:   host.SocketPath(cfg.CRISocket),
+		Images:   supervisor.Images(cfg),
+		Archives: cfg.Paths.ImageArchives,
+		Pull:     cfg.ImagePullPolicy != corev1.PullNever,
+	}
+	for _, p := range ports(cfg) {
+		q.Ports = append(q.Ports, p.number)
+	}
+	if cfg.CRISocket == "" {
+		q.Programs = []string{"containerd", "containerd-shim-runc-v2", "runc"}
+	}
+	if cfg.Etcd.Local != nil {
+		q.Disk = cfg.Etcd.Local.DataDir
+		q.Paths = append(q.Paths, cfg.Etcd.Local.DataDir)
+	}
+	return q
+}
