@@ -11,6 +11,9 @@ import (
 func didYouMean(word string, candidates []string) string {
 	best, distance := "", max(2, len(word)/3)+1
 	for _, c := range slices.Sorted(slices.Values(candidates)) {
+		if len(word) > 2*len(c)+2 {
+			continue // too long to be near, and maybe very long
+		}
 		if d := editDistance(strings.ToLower(word), strings.ToLower(c)); d < distance && d < len(c) {
 			best, distance = c, d
 		}

@@ -110,8 +110,13 @@ func (e *expander) expand(n *yaml.Node, depth int) (*yaml.Node, *syntaxError) {
 			return nil, err
 		}
 	}
+	has := map[string]bool{}
+	for i := 0; i+1 < len(out.Content); i += 2 {
+		has[out.Content[i].Value] = true
+	}
 	for i := 0; i+1 < len(merged); i += 2 {
-		if !hasKey(out, merged[i].Value) {
+		if !has[merged[i].Value] {
+			has[merged[i].Value] = true
 			out.Content = append(out.Content, merged[i], merged[i+1])
 		}
 	}
@@ -131,15 +136,6 @@ func mergeSources(fields []*yaml.Node, value *yaml.Node) ([]*yaml.Node, *syntaxE
 		fields = append(fields, s.Content...)
 	}
 	return fields, nil
-}
-
-func hasKey(mapping *yaml.Node, key string) bool {
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		if mapping.Content[i].Value == key {
-			return true
-		}
-	}
-	return false
 }
 
 // nodeJSON returns the JSON of a node. Keys are sorted, a later duplicate wins. Timestamps stay text.

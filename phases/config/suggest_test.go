@@ -1,0 +1,36 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestDidYouMean(t *testing.T) {
+	names := []string{"serviceSubnet", "podSubnet", "dnsDomain", "v"}
+	for word, want := range map[string]string{
+		"serviceSubnets": `; did you mean "serviceSubnet"?`,
+		"SERVICESUBNET":  `; did you mean "serviceSubnet"?`,
+		"subnet":         "",
+		"pdoSubnet":      `; did you mean "podSubnet"?`,
+		"x":              "", // one letter is as near to "v" as to anything
+		"":               "",
+		"dnsDomein":      `; did you mean "dnsDomain"?`,
+
+		strings.Repeat("serviceSubnet", 1000): "",
+	} {
+		if got := didYouMean(word, names); got != want {
+			t.Errorf("%.20q: got %q, wanted %q", word, got, want)
+		}
+	}
+}
+
+func TestEditDistance(t *testing.T) {
+	for _, tc := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "abc", 0}, {"abc", "abd", 1}, {"abc", "acb", 2}, {"kitten", "sitting", 3}} {
+		if got := editDistance(tc.a, tc.b); got != tc.want {
+			t.Errorf("%q to %q: got %d, wanted %d", tc.a, tc.b, got, tc.want)
+		}
+	}
+}
