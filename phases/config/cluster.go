@@ -47,7 +47,8 @@ type Cluster struct {
 	ImagePullPolicy corev1.PullPolicy
 	ImagePullSerial bool
 
-	// Kubelet is the user's KubeletConfiguration document as given (JSON), or nil. kubeletconfig merges it.
+	// Kubelet is the user's KubeletConfiguration document (JSON), or nil: as given, but staticPodPath and
+	// containerRuntimeEndpoint in the form of Paths.Manifests and CRISocket. kubeletconfig merges it.
 	Kubelet []byte
 
 	Patches               []Patch
