@@ -1,22 +1,42 @@
 // Package lifecycle decides what to do next about one static pod. It has no clock, no goroutines and no I/O.
+//
+// A caller owns one full name ("namespace/name"). It looks at the runtime, calls Decide, does the actions in order,
+// and starts over until a decision has no actions; then it sleeps until Decision.Wake or until something changes.
+// An action that fails ends the round: the next look decides anew.
+//
+//	          ┌──────► Held ────┐
+//	Absent ───┤                 ├──► Starting ◄──► Pulling, BackOff
+//	   ▲      └─────────────────┘       │  ▲
+//	   │                                ▼  │
+//	   └────────── Terminating ◄───── Running ───► Completed
+//	                    │
+//	                    └── the manifest came back, or another version ──► Held, Starting
 package lifecycle
 
 import (
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
 
-// Observed is what the runtime shows of one full name ("namespace/name") at one instant: every sandbox and container
-// that carries the name, of any uid. Order does not matter.
+// Observed is what the runtime shows of one full name at one instant: every sandbox and container that carries the
+// name, of any uid. Order does not matter.
 type Observed struct {
 	Sandboxes  []Sandbox
 	Containers []Container
-	// Images says for each image reference of the wanted pod what is known. A missing key means "not asked yet".
+	// Images says for each image reference of the wanted pod what is known. A missing key means "not asked yet", so
+	// a caller that has reason to doubt an entry deletes it.
 	Images map[string]Image
-	// Held names what the pod's start-after annotation still waits for; "" when nothing. It holds back only the
-	// making of a new sandbox, never the restart of a container.
+	// Held names what the pod's start-after annotation still waits for; "" when nothing. It holds back only the first
+	// sandbox that this supervisor makes for a version of the pod, never a restart.
 	Held string
+	// LastAttempt is the highest attempt of each container of the wanted pod that left a trace outside the runtime,
+	// such as its log file: restart counts continue from it when the containers are gone. It may be nil.
+	LastAttempt map[string]uint32
+	// Left names the uids whose CleanUp was tried and failed: it is asked for again. It may be nil.
+	Left []string
 }
 
 // Sandbox is one pod sandbox.
@@ -46,14 +66,17 @@ type Container struct {
 	ID, Name, SandboxID, UID string
 	Attempt                  uint32
 	State                    ContainerState
-	Hash                     string // io.kubernetes.container.hash
+	Hash                     string // io.kubernetes.container.hash, as ContainerHash; "" when there is none: not compared
 	CreatedAt                time.Time
 	StartedAt                time.Time
 	FinishedAt               time.Time
 	ExitCode                 int32
 	Reason, Message          string
 	ImageRef                 string
-	Probe                    Probe
+	// TerminationGrace is the grace period recorded at its creation (io.kubernetes.pod.terminationGracePeriod), for a
+	// container whose manifest is no longer known. 0 means that none was recorded.
+	TerminationGrace time.Duration
+	Probe            Probe
 }
 
 // Probe is the latest result per kind for one running container.
@@ -70,25 +93,25 @@ type Image struct {
 	Present  bool
 	ID       string
 	Pulling  bool
-	Err      string    // why the last pull failed
-	FailedAt time.Time // when it failed
+	Err      string    // why the last try failed; with Present it matters only to imagePullPolicy Always
+	FailedAt time.Time // when it failed; another time is another failure
 }
 
 // ActionKind is one thing the supervisor can do.
 type ActionKind int
 
 const (
-	EnsureImage     ActionKind = iota // ask the store, pull if the policy says so: Image
-	RunSandbox                        // make directories and cgroup, then the sandbox: Attempt
+	EnsureImage     ActionKind = iota // ask the store, pull if Pull says so: Image, Pull
+	RunSandbox                        // make directories and cgroup, then the sandbox: UID, Attempt
 	StartContainer                    // create and start: Name, Attempt, SandboxID
-	StopContainer                     // preStop, then stop with Grace: ID
+	StopContainer                     // preStop, then stop, both within Grace: ID, Name, Attempt
 	StopSandbox                       // ID
-	RemoveContainer                   // ID
+	RemoveContainer                   // ID, Name, Attempt
 	RemoveSandbox                     // ID
 	CleanUp                           // the pod's directories and cgroup: UID
 )
 
-// Action is one effect, in the order of Decision.Actions. Actions of the same Group (>0) are independent of each
+// Action is one effect, in the order of Decision.Actions. Neighbours with the same Group (>0) are independent of each
 // other and may run at the same time. Every action carries the reason it is taken.
 type Action struct {
 	Kind      ActionKind
@@ -97,24 +120,26 @@ type Action struct {
 	Name      string // container
 	UID       string // of the pod it concerns
 	Image     string
+	Pull      corev1.PullPolicy // the strictest of the containers that use Image
 	Attempt   uint32
-	Grace     time.Duration
+	Grace     time.Duration // at least 2 s
 	Group     int
 	Why       string
 }
 
-// State is where the pod is. Successors are listed at each value; the table test holds Decide to them.
+// State is where the pod is. What may follow without two things happening at once is listed at each value; the tests
+// hold Decide to it.
 type State int
 
 const (
-	Absent      State = iota // nothing wanted, nothing there → Held, Pulling, Starting, Terminating
-	Held                     // waits for another pod → Pulling, Starting, Absent
-	Pulling                  // an image is not there yet → Starting, Held, Terminating, Absent
-	Starting                 // sandbox or containers are being made → Running, BackOff, Terminating
-	Running                  // every container runs → BackOff, Starting, Terminating, Completed
-	BackOff                  // a container waits for its restart → Starting, Running, Terminating
-	Completed                // restartPolicy keeps every container ended → Terminating, Starting
-	Terminating              // what is there must go → Absent, Held, Pulling, Starting
+	Absent      State = iota // nothing wanted, nothing there → anything: a supervisor that has just started finds what it finds
+	Held                     // waits for another pod → Pulling, Starting, Terminating, Absent
+	Pulling                  // an image is not there yet → Starting, BackOff, Running, Completed, Held, Terminating
+	Starting                 // sandbox or containers are being made or stopped for a restart → Pulling, Running, BackOff, Completed, Held, Terminating
+	Running                  // every container runs, or has ended as it may → BackOff, Pulling, Starting, Completed, Terminating
+	BackOff                  // a container waits for its restart → Pulling, Starting, Running, Completed, Held, Terminating
+	Completed                // restartPolicy keeps every container ended → Starting, Pulling, Held, Terminating
+	Terminating              // what is there must go → Absent, Held, Pulling, Starting, Running, BackOff, Completed
 )
 
 // Decision is what Decide says: where the pod is, what to do now, and when to look again without an event (zero:
@@ -127,19 +152,31 @@ type Decision struct {
 }
 
 // Memory is what must be remembered between two calls and cannot be read from the runtime. Decide returns the next
-// value; the caller keeps it and passes it back. The zero value is a supervisor that has just started.
+// value; the caller keeps it and passes it back, also after an action failed. The zero value is a supervisor that has
+// just started. A Memory that was passed in is never changed.
 type Memory struct {
-	BackOff map[string]BackOffEntry // by container name
-	Pull    map[string]BackOffEntry // by image
-	// Grace of the last pod that ran under this name by uid, so that a removed manifest's pod is stopped with its own
-	// grace period.
-	Last      *manifest.StaticPod
-	CleanedUp map[string]bool // uids whose CleanUp has been asked for
+	// Version is the one that BackOff, Pull, Attempts, Asked and Killed speak of.
+	Version  string
+	BackOff  map[string]BackOffEntry // by container name
+	Pull     map[string]BackOffEntry // by image
+	Attempts map[string]uint32       // highest attempt seen, by container name
+	Asked    map[string]uint32       // for imagePullPolicy Always: the attempt the image was last asked for, by container name
+	Killed   map[string]string       // containers stopped in order to be restarted, by id: why
+
+	// Last is the last pod that ran under this name: a removed manifest's pod is stopped in its own order, with its
+	// own grace period.
+	Last *manifest.StaticPod
+	// Doomed holds the sandboxes whose termination has begun, by id, with the time it began. What is doomed is never
+	// adopted again: a manifest that is put back while its pod terminates gets a new sandbox.
+	Doomed map[string]time.Time
+	// Owed holds the uids whose CleanUp is still to be asked for, once nothing of theirs is seen. True: before the uid
+	// is used again, because what is left is of an earlier life of the pod.
+	Owed map[string]bool
 }
 
-// BackOffEntry is one back-off in force. The sequence is the kubelet's: 0, 10, 20, 40, 80, 160, 300 s, reset after 10 minutes of running.
+// BackOffEntry is one back-off in force.
 type BackOffEntry struct {
-	Delay       time.Duration // the one in force
-	Since       time.Time     // FinishedAt of the exit that set it
-	ContainerID string        // whose exit set it
+	Delay time.Duration // the one in force
+	Since time.Time     // when it began; never later than the time of the last Decide
+	Cause string        // what set it: the id of the container that exited, or the time of the failed pull
 }

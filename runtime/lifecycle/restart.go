@@ -1,0 +1,141 @@
+package lifecycle
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	// The kubelet's: restarts at once, then after 10, 20, 40, 80, 160 and 300 s, from the start again once a container
+	// ran for 10 minutes. Kubernetes v1.36.3 pkg/kubelet/kubelet.go:166, 1069.
+	firstBackOff = 10 * time.Second
+	maxBackOff   = 300 * time.Second
+	calm         = 10 * time.Minute
+)
+
+// isSidecar tells whether an init container is a restartable one.
+func isSidecar(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+// specOf returns the container of that name, init or main; nil when there is none.
+func specOf(pod *corev1.Pod, name string) *corev1.Container {
+	for i := range pod.Spec.InitContainers {
+		if pod.Spec.InitContainers[i].Name == name {
+			return &pod.Spec.InitContainers[i]
+		}
+	}
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name == name {
+			return &pod.Spec.Containers[i]
+		}
+	}
+	return nil
+}
+
+// policyOf is the container's own restart policy, else the pod's, else Always.
+func policyOf(pod *corev1.Pod, spec *corev1.Container) corev1.RestartPolicy {
+	switch {
+	case spec.RestartPolicy != nil:
+		return corev1.RestartPolicy(*spec.RestartPolicy)
+	case pod.Spec.RestartPolicy != "":
+		return pod.Spec.RestartPolicy
+	default:
+		return corev1.RestartPolicyAlways
+	}
+}
+
+// restarts tells whether an ended container is to run again: because it was stopped for that, because a rule of its
+// own names its exit code (RestartAllContainers restarts only this one), or by its policy.
+func (r *round) restarts(spec *corev1.Container, ended *Container) bool {
+	if r.mem.Killed[ended.ID] != "" {
+		return true
+	}
+	for _, rule := range spec.RestartPolicyRules {
+		if rule.ExitCodes == nil {
+			continue
+		}
+		among := slices.Contains(rule.ExitCodes.Values, ended.ExitCode)
+		if rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpNotIn {
+			among = !among
+		}
+		if among {
+			return true
+		}
+	}
+	switch policyOf(r.want.Pod, spec) {
+	case corev1.RestartPolicyNever:
+		return false
+	case corev1.RestartPolicyOnFailure:
+		return ended.ExitCode != 0
+	default:
+		return true
+	}
+}
+
+// due returns the back-off in force for the restart of an ended container, and when it is over.
+func (r *round) due(ended *Container) (BackOffEntry, time.Time) {
+	e, known := r.mem.BackOff[ended.Name]
+	if e.Cause != ended.ID {
+		ran := ended.FinishedAt.Sub(ended.StartedAt)
+		if !known || !ended.StartedAt.IsZero() && ran > calm {
+			e.Delay = 0
+		} else {
+			e.Delay = min(max(2*e.Delay, firstBackOff), r.policy.limit())
+		}
+		e.Since, e.Cause = ended.FinishedAt, ended.ID
+		if e.Since.IsZero() {
+			e.Since = r.now
+		}
+	}
+	return r.mark(r.mem.BackOff, ended.Name, e)
+}
+
+// sandboxDue is due for the successor of a sandbox that is no longer ready. It starts at 1 s, since the dead one tells
+// nothing about the containers; without it a sandbox that dies at once would be remade as fast as the runtime can.
+func (r *round) sandboxDue(dead *Sandbox) (BackOffEntry, time.Time) {
+	const key = "" // no container has this name
+	e, known := r.mem.BackOff[key]
+	if e.Cause != dead.ID {
+		if !known || r.now.Sub(dead.CreatedAt) > calm {
+			e.Delay = 0
+		} else {
+			e.Delay = min(max(2*e.Delay, time.Second), r.policy.limit())
+		}
+		e.Since, e.Cause = r.now, dead.ID
+	}
+	return r.mark(r.mem.BackOff, key, e)
+}
+
+func (p Policy) limit() time.Duration {
+	if p.MaxRestartPeriod <= 0 {
+		return maxBackOff
+	}
+	return p.MaxRestartPeriod
+}
+
+// mark keeps an entry whose beginning lies in the future, by a clock that was set back, from waiting longer than its
+// delay from now.
+func (r *round) mark(entries map[string]BackOffEntry, key string, e BackOffEntry) (BackOffEntry, time.Time) {
+	if e.Since.After(r.now) {
+		e.Since = r.now
+	}
+	entries[key] = e
+	return e, e.Since.Add(e.Delay)
+}
+
+// exit describes how a container ended.
+func (r *round) exit(c *Container) string {
+	if why := r.mem.Killed[c.ID]; why != "" {
+		return why
+	}
+	s := fmt.Sprintf("exit code %d", c.ExitCode)
+	switch c.Reason {
+	case "", "Error", "Completed":
+		return s
+	}
+	return c.Reason + ", " + s
+}
