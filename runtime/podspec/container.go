@@ -1,0 +1,113 @@
+package podspec
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/slipway-k8s/slipway/runtime/manifest"
+)
+
+// Image is what the runtime's store says of a container's image.
+type Image struct {
+	ID string // what the container is made from: "sha256:…"
+	// The user that the image names, by number or by name; neither means root.
+	UID      *int64
+	Username string
+}
+
+// ImageOf takes from the runtime's answer what a container needs.
+func ImageOf(img *runtimeapi.Image) Image {
+	out := Image{ID: img.GetId(), Username: img.GetUsername()}
+	if img.GetUid() != nil {
+		uid := img.GetUid().GetValue()
+		out.UID, out.Username = &uid, ""
+	}
+	return out
+}
+
+// Container is what CreateContainer is told for one attempt of a container. podIPs are the sandbox's addresses, none
+// for a pod on the host's network. It fails where the manifest asks for what this image or pod cannot give, such as
+// runAsNonRoot with an image of root's. Kubernetes v1.36.3 pkg/kubelet/kuberuntime/kuberuntime_container.go:343.
+func Container(p *manifest.StaticPod, c *corev1.Container, attempt uint32, img Image, n Node, podIPs []string) (*runtimeapi.ContainerConfig, error) {
+	if p.Pod.Spec.HostNetwork {
+		podIPs = addresses(n.HostIPs)
+	}
+	env, err := environment(p, c, n, podIPs)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	security, err := containerSecurity(p.Pod, c, img, n)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	mounts, err := mounts(p, c, attempt, n)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	config := &runtimeapi.ContainerConfig{
+		Metadata:    &runtimeapi.ContainerMetadata{Name: c.Name, Attempt: attempt},
+		Image:       &runtimeapi.ImageSpec{Image: img.ID, UserSpecifiedImage: c.Image},
+		Command:     env.expandAll(c.Command),
+		Args:        env.expandAll(c.Args),
+		WorkingDir:  c.WorkingDir,
+		Envs:        env.list(),
+		Mounts:      mounts,
+		Labels:      podLabels(p),
+		Annotations: containerAnnotations(p.Pod, c, attempt),
+		LogPath:     LogPath(c.Name, attempt),
+		Stdin:       c.Stdin,
+		StdinOnce:   c.StdinOnce,
+		Tty:         c.TTY,
+		Linux: &runtimeapi.LinuxContainerConfig{
+			Resources:       containerResources(p.Pod, c, n),
+			SecurityContext: security,
+		},
+	}
+	config.Labels[LabelContainerName] = c.Name
+	return config, nil
+}
+
+func containerAnnotations(pod *corev1.Pod, c *corev1.Container, attempt uint32) map[string]string {
+	out := map[string]string{
+		AnnotationContainerHash:            ContainerHash(c),
+		AnnotationRestartCount:             strconv.FormatUint(uint64(attempt), 10),
+		AnnotationTerminationMessagePath:   c.TerminationMessagePath,
+		AnnotationTerminationMessagePolicy: string(c.TerminationMessagePolicy),
+	}
+	if g := pod.Spec.TerminationGracePeriodSeconds; g != nil {
+		out[AnnotationGracePeriod] = strconv.FormatInt(*g, 10)
+	}
+	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
+		out[AnnotationPreStop] = mustJSON(c.Lifecycle.PreStop)
+	}
+	if len(c.Ports) > 0 {
+		out[AnnotationPorts] = mustJSON(c.Ports)
+	}
+	return out
+}
+
+// ContainerHash is the kubelet's fingerprint of a container, hexadecimal without leading zeros. It covers the name and
+// the image's text only: whoever starts a container with another hash has it killed by the next kubelet. Kubernetes
+// v1.36.3 pkg/kubelet/container/helpers.go:192.
+func ContainerHash(c *corev1.Container) string {
+	picked := mustJSON(struct {
+		Image string `json:"image"`
+		Name  string `json:"name"`
+	}{c.Image, c.Name})
+	h := fnv.New32a()
+	fmt.Fprintf(h, "([]uint8)%v", []byte(picked)) // as the kubelet prints the bytes: decimal numbers in brackets
+	return strconv.FormatUint(uint64(h.Sum32()), 16)
+}
+
+func mustJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("podspec: marshalling %T: %v", v, err)) // plain API types always marshal
+	}
+	return string(b)
+}
