@@ -1,8 +1,9 @@
 package kubeconfig
 
 import (
+	"bytes"
+	"crypto/x509"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,8 +17,6 @@ type Decision struct {
 	Action pki.Action
 	Reason string // for Reissue
 	Err    error  // for Refuse
-
-	user string // for Reissue: the user in the file whose certificate is renewed
 }
 
 // Existing is a kubeconfig on disk: its current context, with all files that it names read in.
@@ -29,12 +28,12 @@ type Existing struct {
 
 // Decide judges the kubeconfig on disk, nil for none, against what is wanted under the cluster's authority.
 //
-// A client certificate that expired, or is another user's, is renewed. Another server or another authority is refused:
+// A client certificate that expired, or is another user's, is renewed; so is the copy of an authority that was renewed. Another server or another authority is refused:
 // such a file belongs to another cluster or to another plan, and may be its only copy.
 func Decide(w Wanted, have *Existing, a *pki.Authority, now time.Time) Decision {
 	d := Decision{Wanted: w}
 	external := a.Key == nil
-	anew := "remove it to have it written anew"
+	anew := "remove it to have it written anew" // the next step
 	if external {
 		anew = fmt.Sprintf("bring one that is sound: %q is not here, so it cannot be written", a.KeyPath)
 	}
@@ -56,7 +55,8 @@ func Decide(w Wanted, have *Existing, a *pki.Authority, now time.Time) Decision 
 	if err != nil {
 		return refuse("reading its certificate authority: %w; %s", err, anew)
 	}
-	if !slices.ContainsFunc(a.Certs, trusted[0].Equal) {
+	same, sameKey := shared(trusted, a.Certs)
+	if !sameKey {
 		return refuse("the certificate authority in it is not %q; %s, or put back the authority that it belongs to", a.CertPath, anew)
 	}
 	if got := strings.TrimSuffix(have.Cluster.Server, "/"); got != w.Server {
@@ -74,14 +74,29 @@ func Decide(w Wanted, have *Existing, a *pki.Authority, now time.Time) Decision 
 		pair.Key = nil
 	}
 	renew, err := a.Judge(w.Request, pair, anew, now)
+	if renew == "" && !same {
+		renew = fmt.Sprintf("it has an older certificate of the authority %q", a.CertPath)
+	}
 	switch {
 	case err != nil:
 		return refuse("%w", err)
 	case renew == "":
 		return d
 	case external:
-		return refuse("its client certificate cannot be used: %s, and %q to sign another is not here; bring one that is signed anew", renew, a.KeyPath)
+		return refuse("it cannot be used: %s, and %q to renew it is not here; make it anew where that key is kept and bring it", renew, a.KeyPath)
 	}
-	d.Action, d.Reason, d.user = pki.Reissue, renew, have.User.Name
+	d.Action, d.Reason = pki.Reissue, renew
 	return d
+}
+
+// shared reports whether the two lists share a certificate, and whether they share an authority, known by its name and
+// its key: an authority that was renewed has another certificate for the same.
+func shared(trusted, authority []*x509.Certificate) (same, sameKey bool) {
+	for _, t := range trusted {
+		for _, a := range authority {
+			same = same || t.Equal(a)
+			sameKey = sameKey || bytes.Equal(t.RawSubject, a.RawSubject) && bytes.Equal(t.RawSubjectPublicKeyInfo, a.RawSubjectPublicKeyInfo)
+		}
+	}
+	return same, sameKey
 }

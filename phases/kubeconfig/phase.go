@@ -93,7 +93,7 @@ func read(files artifact.Store, path string) ([]byte, *Existing, error) {
 		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading kubeconfig %q: %w", path, err)
+		return nil, nil, err
 	}
 	var have Existing
 	have.Cluster, have.User, have.Err = document.Load(data, filepath.Dir(path), readFile)
@@ -115,7 +115,7 @@ func issue(ctx context.Context, env *phases.Env, d Decision, current []byte, a *
 	}
 	var data []byte
 	if d.Action == pki.Reissue {
-		data, err = document.ReplaceClient(current, d.user, cert, keyPEM)
+		data, err = document.Renew(current, a.CertPEM(), cert, keyPEM)
 	} else {
 		data, err = document.New(d.Cluster, d.Server, d.Request.CommonName, a.CertPEM(), cert, keyPEM).Marshal()
 	}
@@ -126,8 +126,7 @@ func issue(ctx context.Context, env *phases.Env, d Decision, current []byte, a *
 		return err
 	}
 	if d.Action == pki.Reissue {
-		env.Report(phases.Event{Kind: phases.Note, Phase: groupName + "/" + d.Name, Time: env.Now(),
-			Text: fmt.Sprintf("renewed the client certificate in %q: %s", d.Path, d.Reason)})
+		env.Report(phases.Event{Kind: phases.Note, Text: fmt.Sprintf("renewed %q: %s", d.Path, d.Reason)})
 	}
 	return nil
 }

@@ -5,12 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"math"
 	"math/big"
 	"net"
-	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -19,8 +18,8 @@ type Request struct {
 	CommonName   string
 	Organization []string
 	Usages       []x509.ExtKeyUsage // none asks for an authority
-	DNSNames     []string
-	Addresses    []netip.Addr
+	Names        []string           // alternative names: DNS names and addresses
+	Also         []string           // further alternative names, of which an existing certificate may lack any
 	NotBefore    time.Time
 	NotAfter     time.Time
 }
@@ -42,14 +41,14 @@ func (a *Authority) CertPEM() []byte {
 	return out
 }
 
-// Issue returns a certificate over pub, PEM-encoded. The certificate ends with the authority's own at the latest:
+// Issue returns a certificate over pub, PEM-encoded. It ends with the authority's own at the latest:
 // beyond that nobody would accept it, and listings would promise days that it does not have.
 func (a *Authority) Issue(r Request, pub crypto.PublicKey) ([]byte, error) {
 	if a.Key == nil {
 		return nil, fmt.Errorf("issuing %q: the authority's key %q is not here", r.CommonName, a.KeyPath)
 	}
 	if len(r.Usages) == 0 {
-		return nil, fmt.Errorf("issuing %q: %w", r.CommonName, errors.New("a leaf certificate needs an extended key usage"))
+		return nil, fmt.Errorf("issuing %q: a leaf needs an extended key usage", r.CommonName)
 	}
 	signer := a.Certs[0]
 	if r.NotAfter.After(signer.NotAfter) {
@@ -71,17 +70,18 @@ func sign(r Request, pub crypto.PublicKey, parent *x509.Certificate, key crypto.
 	if err != nil {
 		return nil, fmt.Errorf("drawing a serial number for %q: %w", r.CommonName, err)
 	}
+	names, addresses := splitNames(append(slices.Clone(r.Names), r.Also...))
 	template := &x509.Certificate{
 		SerialNumber:          serial.Add(serial, big.NewInt(1)),
 		Subject:               pkix.Name{CommonName: r.CommonName, Organization: r.Organization},
-		DNSNames:              r.DNSNames,
+		DNSNames:              names,
 		NotBefore:             r.NotBefore,
 		NotAfter:              r.NotAfter,
 		KeyUsage:              x509.KeyUsageKeyEncipherment | x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           r.Usages,
 		BasicConstraintsValid: true,
 	}
-	for _, addr := range r.Addresses {
+	for _, addr := range addresses {
 		template.IPAddresses = append(template.IPAddresses, net.IP(addr.AsSlice()))
 	}
 	if parent == nil {

@@ -36,8 +36,8 @@ func GenerateKey(alg config.KeyAlgorithm) (crypto.Signer, error) {
 
 // Keys hands out fresh private keys. RSA keys take long to find, and each step of a group asks for its key only when
 // it is that step's turn. So Keys looks ahead: once the first RSA key is asked for, the following ones are searched for
-// on the other cores. It never starts more than it was told to expect, and each search ends by itself, so that nothing
-// is left behind after a whole group. A step that runs alone costs at most the searches ahead.
+// on the other cores, as many as were said to be expected. A search cannot be stopped, but ends by itself within
+// seconds and leaves nothing behind; after a step that ran alone, what was ahead is thrown away.
 //
 // Keys may be used by several goroutines.
 type Keys struct {
@@ -55,7 +55,8 @@ type found struct {
 	err error
 }
 
-// NewKeys returns a source of about expected keys, of which up to ahead are made at the same time.
+// NewKeys returns a source of keys, of which about expected will be asked for. Up to ahead RSA keys are made at the
+// same time.
 func NewKeys(generate Generate, expected, ahead int) *Keys {
 	return &Keys{generate: generate, expected: expected, ahead: ahead}
 }

@@ -9,8 +9,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases/config"
 )
 
-// apiServerNames are kubeadm's, with the loopback names added: what runs on the node can then reach the API server
-// without knowing the node's address, and goes on doing so when that address changes.
+// apiServerNames are kubeadm's: v1.36.3 util/pkiutil/pki_helpers.go, GetAPIServerAltNames.
 func apiServerNames(c *config.Cluster) []string {
 	names := []string{c.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
 	if c.DNSDomain != "" {
@@ -24,8 +23,13 @@ func apiServerNames(c *config.Cluster) []string {
 	if host := endpointHost(c.ControlPlaneEndpoint); host != "" {
 		names = append(names, host)
 	}
-	names = append(names, c.CertSANs...)
-	names = append(names, "localhost", "127.0.0.1")
+	return append(names, c.CertSANs...)
+}
+
+// loopbackNames are slipway's addition: what runs on the node can reach the API server without knowing the node's
+// address, and goes on doing so when that address changes. Certificates that kubeadm made do without.
+func loopbackNames(c *config.Cluster) []string {
+	names := []string{"localhost", "127.0.0.1"}
 	if usesIPv6(c) {
 		names = append(names, "::1")
 	}

@@ -51,7 +51,7 @@ func NewWith(keys *Keys) phases.Phase {
 func run(ctx context.Context, env *phases.Env, s Spec, keys *Keys) error {
 	if s.NeedsLocalEtcd() && env.Config.Etcd.Local == nil {
 		if s.IsAuthority() {
-			note(env, s.Name, "etcd is external: its certificates are not made here")
+			note(env, "etcd is external: its certificates are not made here")
 		}
 		return nil
 	}
@@ -65,7 +65,7 @@ func run(ctx context.Context, env *phases.Env, s Spec, keys *Keys) error {
 		return d.Err
 	case Reuse:
 		if s.IsAuthority() && d.authority.Key == nil {
-			note(env, s.Name, fmt.Sprintf("%q is not here: the certificates that it signs are used as they are", d.Pair.KeyPath))
+			note(env, fmt.Sprintf("%q is not here: the certificates that it signs are used as they are", d.Pair.KeyPath))
 		}
 		return nil
 	}
@@ -138,9 +138,9 @@ func issue(ctx context.Context, env *phases.Env, d Decision, keys *Keys) error {
 	}
 	switch {
 	case d.Action == Reissue:
-		note(env, d.Name, fmt.Sprintf("renewed %q: %s", d.Pair.CertPath, d.Reason))
+		note(env, fmt.Sprintf("renewed %q: %s", d.Pair.CertPath, d.Reason))
 	case d.Reason != "":
-		note(env, d.Name, fmt.Sprintf("issued %q to the key that was there: %s", d.Pair.CertPath, d.Reason))
+		note(env, fmt.Sprintf("issued %q to the key that was there: %s", d.Pair.CertPath, d.Reason))
 	}
 	return nil
 }
@@ -186,7 +186,7 @@ func readIfThere(read func(string) (artifact.File, error), path string) ([]byte,
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading %q: %w", path, err)
+		return nil, err // names the path
 	}
 	if f.Data == nil {
 		return []byte{}, nil // there, and empty
@@ -208,7 +208,4 @@ func LoadAuthority(files artifact.Store, paths config.Paths, now time.Time) (*Au
 	return loadAuthority(p, now)
 }
 
-// note reports a line about the step.
-func note(env *phases.Env, step, text string) {
-	env.Report(phases.Event{Kind: phases.Note, Phase: groupName + "/" + step, Time: env.Now(), Text: text})
-}
+func note(env *phases.Env, text string) { env.Report(phases.Event{Kind: phases.Note, Text: text}) }

@@ -47,16 +47,20 @@ func decideServiceAccount(p Pair) serviceAccountDecision {
 	return serviceAccountDecision{action: Reuse, key: key}
 }
 
-func runServiceAccount(ctx context.Context, env *phases.Env, keys *Keys) error {
-	p := Pair{
-		CertPath: filepath.Join(env.Config.Paths.PKI, serviceAccount+".pub"),
-		KeyPath:  filepath.Join(env.Config.Paths.PKI, serviceAccount+".key"),
-	}
+// readServiceAccount returns the key pair, with the public key as Cert.
+func readServiceAccount(files artifact.Store, dir string) (Pair, error) {
+	p := Pair{CertPath: filepath.Join(dir, serviceAccount+".pub"), KeyPath: filepath.Join(dir, serviceAccount+".key")}
 	var err error
-	if p.Cert, err = readIfThere(env.Files.ReadFile, p.CertPath); err != nil {
-		return err
+	if p.Cert, err = readIfThere(files.ReadFile, p.CertPath); err != nil {
+		return Pair{}, err
 	}
-	if p.Key, err = readIfThere(env.Files.ReadFile, p.KeyPath); err != nil {
+	p.Key, err = readIfThere(files.ReadFile, p.KeyPath)
+	return p, err
+}
+
+func runServiceAccount(ctx context.Context, env *phases.Env, keys *Keys) error {
+	p, err := readServiceAccount(env.Files, env.Config.Paths.PKI)
+	if err != nil {
 		return err
 	}
 	d := decideServiceAccount(p)
@@ -78,7 +82,7 @@ func runServiceAccount(ctx context.Context, env *phases.Env, keys *Keys) error {
 			return err
 		}
 	} else {
-		note(env, serviceAccount, fmt.Sprintf("derived %q from %q", p.CertPath, p.KeyPath))
+		note(env, fmt.Sprintf("derived %q from %q", p.CertPath, p.KeyPath))
 	}
 	pub, err := encodePublicKey(d.key.Public())
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -100,15 +101,15 @@ func run(t *testing.T, c *config.Cluster, files artifact.Store, at time.Time, on
 func runWith(t *testing.T, keys *pki.Keys, c *config.Cluster, files artifact.Store, at time.Time, only ...string) ([]string, error) {
 	t.Helper()
 	var notes []string
-	env := &phases.Env{Config: c, Files: files, Now: func() time.Time { return at }, Report: func(e phases.Event) {
-		notes = append(notes, e.Phase+": "+e.Text)
-	}}
 	for _, group := range []phases.Phase{pki.NewWith(keys), kubeconfig.NewWith(keys)} {
 		for _, p := range group.Phases {
 			name := group.Name + "/" + p.Name
 			if len(only) > 0 && !slices.Contains(only, name) && !slices.Contains(only, group.Name) {
 				continue
 			}
+			env := &phases.Env{Config: c, Files: files, Now: func() time.Time { return at }, Report: func(e phases.Event) {
+				notes = append(notes, fmt.Sprintf("%s: %s: %s", e.Kind, name, e.Text))
+			}}
 			if err := p.Run(t.Context(), env); err != nil {
 				return notes, err
 			}

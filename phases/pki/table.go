@@ -21,7 +21,8 @@ type Spec struct {
 	Organization []string
 	Usages       []x509.ExtKeyUsage // none for an authority
 
-	names func(*config.Cluster) []string // DNS names and addresses; nil for none
+	names func(*config.Cluster) []string // alternative names that it must have; nil for none
+	also  func(*config.Cluster) []string // names that a new one gets, and an existing one may lack
 }
 
 // serviceAccount is the base name of the service account key pair, which is no certificate and has no Spec.
@@ -40,7 +41,7 @@ func Table() []Spec {
 	return []Spec{
 		{Name: "ca", Base: "ca", CommonName: "kubernetes", Long: "certificate authority of the cluster"},
 		{Name: "apiserver", Base: "apiserver", CA: "ca", CommonName: "kube-apiserver", Usages: server,
-			Long: "certificate that serves the Kubernetes API", names: apiServerNames},
+			Long: "certificate that serves the Kubernetes API", names: apiServerNames, also: loopbackNames},
 		{Name: "apiserver-kubelet-client", Base: "apiserver-kubelet-client", CA: "ca", CommonName: "kube-apiserver-kubelet-client", Usages: client,
 			Long: "certificate with which the API server connects to kubelets"},
 		{Name: "front-proxy-ca", Base: "front-proxy-ca", CommonName: "front-proxy-ca", Long: "certificate authority of the front proxy"},
@@ -97,11 +98,14 @@ func (s Spec) request(c *config.Cluster, now time.Time) Request {
 		r.CommonName = c.NodeName
 	}
 	if s.IsAuthority() {
-		r.DNSNames = []string{r.CommonName}
+		r.Names = []string{r.CommonName}
 		return r.validFor(now, c.CAValidity)
 	}
 	if s.names != nil {
-		r.DNSNames, r.Addresses = splitNames(s.names(c))
+		r.Names = s.names(c)
+	}
+	if s.also != nil {
+		r.Also = s.also(c)
 	}
 	return r.validFor(now, c.CertificateValidity)
 }

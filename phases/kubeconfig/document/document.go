@@ -113,10 +113,11 @@ func Load(data []byte, dir string, read func(string) ([]byte, error)) (Cluster, 
 	if err != nil {
 		return Cluster{}, NamedUser{}, err
 	}
-	cluster, user, err := c.current()
+	named, user, err := c.current()
 	if err != nil {
 		return Cluster{}, NamedUser{}, err
 	}
+	cluster := named.Cluster
 	for _, f := range []struct {
 		path *string
 		data *[]byte
@@ -133,57 +134,71 @@ func Load(data []byte, dir string, read func(string) ([]byte, error)) (Cluster, 
 			path = filepath.Join(dir, path)
 		}
 		if *f.data, err = read(path); err != nil {
-			return Cluster{}, NamedUser{}, fmt.Errorf("reading %q, which it names: %w", path, err)
+			return Cluster{}, NamedUser{}, fmt.Errorf("it names a file: %w", err)
 		}
 		*f.path = ""
 	}
 	return cluster, user, nil
 }
 
-func (c Config) current() (Cluster, NamedUser, error) {
+func (c Config) current() (NamedCluster, NamedUser, error) {
 	i := slices.IndexFunc(c.Contexts, func(n NamedContext) bool { return n.Name == c.CurrentContext })
 	if i < 0 {
-		return Cluster{}, NamedUser{}, fmt.Errorf("its current-context %q is not among its contexts", c.CurrentContext)
+		return NamedCluster{}, NamedUser{}, fmt.Errorf("its current-context %q is not among its contexts", c.CurrentContext)
 	}
 	ctx := c.Contexts[i].Context
 	cluster := slices.IndexFunc(c.Clusters, func(n NamedCluster) bool { return n.Name == ctx.Cluster })
 	if cluster < 0 {
-		return Cluster{}, NamedUser{}, fmt.Errorf("the cluster %q of its current-context %q is not among its clusters", ctx.Cluster, c.CurrentContext)
+		return NamedCluster{}, NamedUser{}, fmt.Errorf("the cluster %q of its current-context %q is not among its clusters", ctx.Cluster, c.CurrentContext)
 	}
 	user := slices.IndexFunc(c.Users, func(n NamedUser) bool { return n.Name == ctx.User })
 	if user < 0 {
-		return Cluster{}, NamedUser{}, fmt.Errorf("the user %q of its current-context %q is not among its users", ctx.User, c.CurrentContext)
+		return NamedCluster{}, NamedUser{}, fmt.Errorf("the user %q of its current-context %q is not among its users", ctx.User, c.CurrentContext)
 	}
-	return c.Clusters[cluster].Cluster, c.Users[user], nil
+	return c.Clusters[cluster], c.Users[user], nil
 }
 
-// ReplaceClient returns the kubeconfig with another certificate and key for one user, and all else as it was, be it
-// known to slipway or not. Comments are lost.
-func ReplaceClient(data []byte, user string, cert, key []byte) ([]byte, error) {
+// Renew returns the kubeconfig with another authority for its current context's cluster and another certificate and key
+// for its user, all as PEM, and all else as it was, be it known to slipway or not. Comments are lost.
+func Renew(data, authority, cert, key []byte) ([]byte, error) {
+	c, err := Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	cluster, user, err := c.current()
+	if err != nil {
+		return nil, err
+	}
 	var file map[string]any
 	if err := yaml.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("it is not a kubeconfig: %w", err)
 	}
-	users, _ := file["users"].([]any)
-	for _, entry := range users {
+	// Bytes are encoded as base64.
+	set(file, "clusters", cluster.Name, "cluster", map[string]any{"certificate-authority": nil, "certificate-authority-data": authority})
+	set(file, "users", user.Name, "user", map[string]any{
+		"client-certificate": nil, "client-certificate-data": cert, "client-key": nil, "client-key-data": key,
+	})
+	out, err := yaml.Marshal(file)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a kubeconfig: %w", err)
+	}
+	return out, nil
+}
+
+// set changes fields of the named entry of a list; nil removes a field.
+func set(file map[string]any, list, name, part string, fields map[string]any) {
+	entries, _ := file[list].([]any)
+	for _, entry := range entries {
 		e, _ := entry.(map[string]any)
-		if e["name"] != user {
+		target, ok := e[part].(map[string]any)
+		if e["name"] != name || !ok {
 			continue
 		}
-		fields, _ := e["user"].(map[string]any)
-		if fields == nil {
-			fields = map[string]any{}
-			e["user"] = fields
+		for k, v := range fields {
+			if target[k] = v; v == nil {
+				delete(target, k)
+			}
 		}
-		delete(fields, "client-certificate")
-		delete(fields, "client-key")
-		fields["client-certificate-data"] = cert // bytes encode as base64, in JSON and so in this YAML
-		fields["client-key-data"] = key
-		out, err := yaml.Marshal(file)
-		if err != nil {
-			return nil, fmt.Errorf("encoding a kubeconfig: %w", err)
-		}
-		return out, nil
+		return // the first of that name, as current takes
 	}
-	return nil, fmt.Errorf("user %q is not among its users", user)
 }
