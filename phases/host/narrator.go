@@ -9,6 +9,9 @@ import (
 // Narrator tells what Live would do, and does nothing. It needs no machine.
 type Narrator struct{}
 
+// NewNarrator returns a Narrator.
+func NewNarrator() Narrator { return Narrator{} }
+
 func (Narrator) Inspect(context.Context, Query) (*Inspection, error) { return nil, ErrNotInspected }
 
 func (Narrator) EnsureRuntime(_ context.Context, r Runtime, report func(Progress)) error {

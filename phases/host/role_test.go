@@ -19,7 +19,9 @@ func playRole(role string) {
 		fmt.Print(".")
 		pause()
 	case "server": // listens on the socket that its last argument names
-		l, err := net.Listen("unix", os.Args[len(os.Args)-1])
+		socket := os.Args[len(os.Args)-1]
+		os.Remove(socket) //nolint:errcheck // what a killed one left, as containerd does
+		l, err := net.Listen("unix", socket)
 		if err != nil {
 			fmt.Println("listening failed:", err)
 			os.Exit(1)

@@ -1,0 +1,240 @@
+package host
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/config"
+)
+
+// store is a container runtime's image store.
+type store struct {
+	mu     sync.Mutex
+	refs   []string
+	loads  []string // names of archives, in order
+	remote []string // what the registry has
+	driver string
+}
+
+func (s *store) Version(context.Context, string) (string, string, error) {
+	return "containerd", "v2.1.0", nil
+}
+func (s *store) CgroupDriver(context.Context, string) (string, error) { return s.driver, nil }
+
+func (s *store) List(context.Context, string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.refs), nil
+}
+
+func (s *store) Load(_ context.Context, _, path string, progress func(done, total int64)) error {
+	refs, err := archiveRefs(path)
+	if err != nil {
+		return err
+	}
+	progress(1, 2)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refs = append(s.refs, refs...)
+	s.loads = append(s.loads, filepath.Base(path))
+	return nil
+}
+
+func (s *store) Pull(_ context.Context, _, ref string, _ func(done, total int64)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.remote, ref) {
+		return errors.New("lookup registry.k8s.io: no such host")
+	}
+	s.refs = append(s.refs, ref)
+	return nil
+}
+
+// writeArchive writes a docker archive that holds refs, with a layer so that its digest depends on salt.
+func writeArchive(t *testing.T, path, salt string, refs ...string) {
+	t.Helper()
+	type image struct{ RepoTags []string }
+	index, err := json.Marshal([]image{{refs}})
+	must(t, err)
+	var content bytes.Buffer
+	w := tar.NewWriter(&content)
+	for name, data := range map[string][]byte{"layer.tar": []byte(salt), "manifest.json": index} {
+		must(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(data))}))
+		_, err := w.Write(data)
+		must(t, err)
+	}
+	must(t, w.Close())
+	if strings.HasSuffix(path, "gz") {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		_, err := z.Write(content.Bytes())
+		must(t, err)
+		must(t, z.Close())
+		content = packed
+	}
+	must(t, os.WriteFile(path, content.Bytes(), 0o644))
+}
+
+func imageHost(t *testing.T, s *store) (*Live, Images) {
+	t.Helper()
+	dir := t.TempDir()
+	paths := config.Paths{State: filepath.Join(dir, "state"), ImageArchives: filepath.Join(dir, "archives")}
+	must(t, os.MkdirAll(paths.ImageArchives, 0o755))
+	l := NewLive(Options{Paths: paths, Files: artifact.Disk{}, Ledger: &book{}, Images: s})
+	return l, Images{Refs: []string{"r/etcd:1", "r/pause:1"}, Archives: paths.ImageArchives, Pull: true, Socket: "/run/s.sock"}
+}
+
+func ensureImages(t *testing.T, l *Live, im Images) []string {
+	t.Helper()
+	var mu sync.Mutex
+	var reports []string
+	must(t, l.EnsureImages(t.Context(), im, func(p Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		reports = append(reports, p.Text)
+	}))
+	return reports
+}
+
+func TestImagesComeFromStoreThenArchivesThenRegistry(t *testing.T) {
+	s := &store{refs: []string{"r/etcd:1"}, remote: []string{"r/apiserver:1"}}
+	l, im := imageHost(t, s)
+	im.Refs = append(im.Refs, "r/apiserver:1")
+	writeArchive(t, filepath.Join(im.Archives, "etcd.tar"), "", "r/etcd:1")
+	writeArchive(t, filepath.Join(im.Archives, "pause.tar.gz"), "", "r/pause:1")
+	must(t, os.WriteFile(filepath.Join(im.Archives, "README"), nil, 0o644))
+	ensureImages(t, l, im)
+	if diff := cmp.Diff([]string{"pause.tar.gz"}, s.loads); diff != "" {
+		t.Errorf("imports differ (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"r/etcd:1", "r/pause:1", "r/apiserver:1"}, s.refs); diff != "" {
+		t.Errorf("store differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestEachArchiveIsImportedOnceByDigest(t *testing.T) {
+	s := &store{}
+	l, im := imageHost(t, s)
+	im.Refs = []string{"r/etcd:1"}
+	etcd := filepath.Join(im.Archives, "etcd.tar")
+	extra := filepath.Join(im.Archives, "extra.tar")
+	writeArchive(t, etcd, "", "r/etcd:1")
+	writeArchive(t, extra, "", "r/extra:1") // not wanted by the control plane, but the user put it there
+	imports := func(what string, want ...string) {
+		t.Helper()
+		s.loads = nil
+		ensureImages(t, l, im)
+		slices.Sort(s.loads)
+		if !slices.Equal(s.loads, want) {
+			t.Errorf("%s: imported %q, want %q", what, s.loads, want)
+		}
+	}
+	imports("at first", "etcd.tar", "extra.tar")
+	imports("again")
+	s.refs = []string{"r/etcd:1"}
+	imports("with an image removed that nobody wants")
+	must(t, os.Rename(extra, filepath.Join(im.Archives, "renamed.tar")))
+	imports("under another name")
+	s.refs = nil
+	imports("with a wanted image removed", "etcd.tar")
+	writeArchive(t, filepath.Join(im.Archives, "renamed.tar"), "rebuilt", "r/extra:1")
+	imports("with new contents", "renamed.tar")
+}
+
+func TestMissingImagesAreAllNamedWithTheWaysToBringThem(t *testing.T) {
+	l, im := imageHost(t, &store{remote: []string{"r/etcd:1"}})
+	im.Refs = append(im.Refs, "r/apiserver:1")
+	err := l.EnsureImages(t.Context(), im, func(Progress) {})
+	want := "missing images: r/pause:1, r/apiserver:1 (lookup registry.k8s.io: no such host); bring them in one of three ways: put docker or OCI archives into " +
+		im.Archives + ", load them with `slipway images load FILE`, or make the registry reachable (another one: --image-repository)"
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	im.Pull = false
+	if err := l.EnsureImages(t.Context(), im, func(Progress) {}); err == nil || !strings.Contains(err.Error(), "the pull policy forbids") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTruncatedArchiveIsNamed(t *testing.T) {
+	l, im := imageHost(t, &store{})
+	must(t, os.WriteFile(filepath.Join(im.Archives, "bad.tar"), bytes.Repeat([]byte("x"), 700), 0o644))
+	err := l.EnsureImages(t.Context(), im, func(Progress) {})
+	if err == nil || !strings.Contains(err.Error(), `bad.tar": archive/tar: invalid tar header`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestIndexRefs(t *testing.T) {
+	const oci = `{"manifests":[
+		{"annotations":{"io.containerd.image.name":"registry.k8s.io/etcd:3.6.8-0","org.opencontainers.image.ref.name":"3.6.8-0"}},
+		{"annotations":{"org.opencontainers.image.ref.name":"registry.k8s.io/pause:3.10.2"}},
+		{"annotations":{"org.opencontainers.image.ref.name":"latest"}}]}`
+	refs, err := indexRefs("index.json", []byte(oci))
+	must(t, err)
+	if want := []string{"registry.k8s.io/etcd:3.6.8-0", "registry.k8s.io/pause:3.10.2"}; !slices.Equal(refs, want) {
+		t.Errorf("got %q, want %q", refs, want)
+	}
+}
+
+func TestMissingImagesBeforeAnythingRuns(t *testing.T) {
+	l, im := imageHost(t, &store{})
+	var asked []string
+	var mu sync.Mutex
+	l.registry = func(_ context.Context, name string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, name)
+		if name == "down.example" {
+			return errors.New("registry down.example did not answer within 3s")
+		}
+		return nil
+	}
+	writeArchive(t, filepath.Join(im.Archives, "etcd.tar"), "", "r/etcd:1")
+	q := Query{Images: []string{"r/etcd:1", "down.example/a:1", "up.example/b:1", "down.example/c:1"}, Archives: im.Archives, Pull: true}
+
+	missing, reason, err := l.missingImages(t.Context(), q)
+	must(t, err)
+	if want := []string{"down.example/a:1", "down.example/c:1"}; !slices.Equal(missing, want) || reason != "registry down.example did not answer within 3s" {
+		t.Errorf("missing %q because %q", missing, reason)
+	}
+	if slices.Sort(asked); !slices.Equal(asked, []string{"down.example", "up.example"}) {
+		t.Errorf("asked %q", asked)
+	}
+
+	asked = nil
+	q.Images = []string{"r/etcd:1"}
+	if missing, _, err := l.missingImages(t.Context(), q); err != nil || missing != nil || asked != nil {
+		t.Errorf("with an archive: missing %q, asked %q, %v", missing, asked, err)
+	}
+	q.Images, q.Pull = []string{"up.example/b:1"}, false
+	if missing, reason, _ := l.missingImages(t.Context(), q); len(missing) != 1 || !strings.Contains(reason, "pull policy") {
+		t.Errorf("without a registry: missing %q because %q", missing, reason)
+	}
+}
+
+func TestMissingImagesAsksTheStoreThatRuns(t *testing.T) {
+	l, im := imageHost(t, &store{refs: []string{"r/etcd:1"}})
+	socket := filepath.Join(t.TempDir(), "s.sock")
+	listener, err := net.Listen("unix", socket)
+	must(t, err)
+	defer listener.Close()
+	missing, _, err := l.missingImages(t.Context(), Query{Images: []string{"r/etcd:1"}, Socket: socket, Archives: im.Archives})
+	if err != nil || missing != nil {
+		t.Errorf("missing %q, %v", missing, err)
+	}
+}
