@@ -1,0 +1,338 @@
+package podspec
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aymanbagabas/go-udiff"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/slipway-k8s/slipway/runtime/manifest"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func testNode() Node {
+	return Node{
+		Name: "node-1", Instance: "main", HostIPs: []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")},
+		KubeletRoot: "/var/lib/kubelet", PodLogsDir: "/var/log/pods", ContainerLogsDir: "/var/log/containers",
+		CgroupDriver: "cgroupfs", HugePageSizes: []string{"2MB", "1GB"},
+		CPUs: 4, MemoryCapacity: 8 << 30, CPUCFSQuota: true,
+		ClusterDNS: []string{"10.96.0.10"}, ClusterDomain: "cluster.local",
+		HostDNS:   DNS{Servers: []string{"192.0.2.1"}, Searches: []string{"lan"}, Options: []string{"timeout:1"}},
+		HostsFile: []byte("127.0.0.1 localhost\n"),
+	}
+}
+
+func load(t *testing.T, name string) *manifest.StaticPod {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := manifest.Parse(data, "/etc/kubernetes/manifests/"+name+".yaml", "node-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Everything the runtime and the host are told for a pod, as one file: the sandbox, each container, each path.
+func TestGolden(t *testing.T) {
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kitchen-sink"} {
+		t.Run(name, func(t *testing.T) {
+			p, n := load(t, name), testNode()
+			if err := Refuse(p.Pod); err != nil {
+				t.Fatalf("refused: %v", err)
+			}
+			var ips []string
+			if !p.Pod.Spec.HostNetwork {
+				ips = []string{"10.244.0.5"}
+			}
+			var out bytes.Buffer
+			section(t, &out, "sandbox", Sandbox(p, 0, n))
+			for c := range containers(p.Pod) {
+				config, err := Container(p, c, 3, Image{ID: "sha256:aa"}, n, ips)
+				if err != nil {
+					t.Fatal(err)
+				}
+				section(t, &out, "container "+c.Name, config)
+			}
+			fmt.Fprintln(&out, "# paths before the sandbox")
+			for _, h := range Layout(p, n) {
+				fmt.Fprintln(&out, describe(h))
+			}
+			for c := range containers(p.Pod) {
+				fmt.Fprintln(&out, "# paths before container", c.Name)
+				for _, h := range ContainerLayout(p, c, 3, n, ips) {
+					fmt.Fprintln(&out, describe(h))
+				}
+			}
+			r := PodCgroup(p.Pod, n)
+			fmt.Fprintf(&out, "# cgroup %s\n%s\n", CgroupParent(p.Pod, n), mustJSON(r))
+			golden(t, filepath.Join("testdata", name+".golden"), out.Bytes())
+		})
+	}
+}
+
+func section(t *testing.T, out *bytes.Buffer, title string, m proto.Message) {
+	t.Helper()
+	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// protojson varies its white space on purpose.
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, raw, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(out, "# %s\n%s\n", title, pretty.String())
+}
+
+func describe(h HostPath) string {
+	kinds := []string{"dir", "make file", "write file", "tmpfs", "need dir", "need file", "need socket", "need char device", "need block device"}
+	s := fmt.Sprintf("%s %s %v", kinds[h.Kind], h.Path, h.Mode)
+	if h.Force {
+		s += " forced"
+	}
+	if h.Group != nil {
+		s += fmt.Sprintf(" group=%d", *h.Group)
+	}
+	if h.Size > 0 {
+		s += fmt.Sprintf(" size=%d", h.Size)
+	}
+	if h.Content != nil {
+		s += fmt.Sprintf(" %q", h.Content)
+	}
+	if h.Field != "" {
+		s += "  (" + h.Field + ")"
+	}
+	return s
+}
+
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := udiff.Unified(path, "got", string(want), string(got)); diff != "" {
+		t.Errorf("%s\nrewrite with: go test ./runtime/podspec -update", diff)
+	}
+}
+
+// The two values were taken from kubelets.
+func TestContainerHashIsTheKubelets(t *testing.T) {
+	for want, c := range map[string]corev1.Container{
+		"8e45cbd0": {Name: "test_container", Image: "foo/image:v1"},
+		"f46469c9": {Name: "etcd", Image: "registry.k8s.io/etcd:3.6.8-0"},
+	} {
+		if got := ContainerHash(&c); got != want {
+			t.Errorf("%s: %s, want %s", c.Name, got, want)
+		}
+	}
+}
+
+func pod(t *testing.T, spec string) *corev1.Pod {
+	t.Helper()
+	p, err := manifest.Parse([]byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: 1-2}\nspec: "+spec), "/m/a.yaml", "node-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Pod
+}
+
+const (
+	burstable  = "{containers: [{name: c, image: i:1, resources: {requests: {cpu: 100m}}}]}"
+	guaranteed = "{containers: [{name: c, image: i:1, resources: {limits: {cpu: 100m, memory: 1Gi}}}]}"
+	bestEffort = "{containers: [{name: c, image: i:1}]}"
+)
+
+func TestCgroupParent(t *testing.T) {
+	for _, tc := range []struct{ spec, driver, root, want string }{
+		{burstable, "cgroupfs", "", "/kubepods/burstable/pod1-2"},
+		{guaranteed, "cgroupfs", "/", "/kubepods/pod1-2"},
+		{bestEffort, "cgroupfs", "/slipway/x", "/slipway/x/kubepods/besteffort/pod1-2"},
+		{burstable, "systemd", "", "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice"},
+		{guaranteed, "systemd", "/", "/kubepods.slice/kubepods-pod1_2.slice"},
+		{bestEffort, "systemd", "/own", "/own.slice/own-kubepods.slice/own-kubepods-besteffort.slice/own-kubepods-besteffort-pod1_2.slice"},
+	} {
+		n := testNode()
+		n.CgroupDriver, n.CgroupRoot = tc.driver, tc.root
+		if got := CgroupParent(pod(t, tc.spec), n); got != tc.want {
+			t.Errorf("%s %s: %s, want %s", tc.driver, tc.root, got, tc.want)
+		}
+	}
+}
+
+func TestQOSAndOOM(t *testing.T) {
+	const gib = 1 << 30
+	for _, tc := range []struct {
+		spec string
+		qos  corev1.PodQOSClass
+		oom  int64
+	}{
+		{bestEffort, corev1.PodQOSBestEffort, 1000},
+		{guaranteed, corev1.PodQOSGuaranteed, -997},
+		{burstable, corev1.PodQOSBurstable, 999},
+		{"{priorityClassName: system-node-critical, " + bestEffort[1:], corev1.PodQOSBestEffort, -997},
+		{"{containers: [{name: c, image: i:1, resources: {requests: {memory: 1Gi}}}]}", corev1.PodQOSBurstable, 900},
+		{"{containers: [{name: c, image: i:1, resources: {requests: {memory: 20Gi}}}]}", corev1.PodQOSBurstable, 3},
+		{"{containers: [{name: c, image: i:1, resources: {limits: {memory: 1Gi}}}]}", corev1.PodQOSBurstable, 900},
+		{"{containers: [{name: c, image: i:1, resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 500m}}}]}", corev1.PodQOSBurstable, 900},
+	} {
+		p := pod(t, tc.spec)
+		if got := QOSClass(p); got != tc.qos {
+			t.Errorf("%s: %s, want %s", tc.spec, got, tc.qos)
+		}
+		if got := OOMScoreAdj(p, &p.Spec.Containers[0], 10*gib); got != tc.oom {
+			t.Errorf("%s: %d, want %d", tc.spec, got, tc.oom)
+		}
+	}
+}
+
+func TestExpand(t *testing.T) {
+	e := env{values: map[string]string{"A": "1", "B": "$(A)"}}
+	for in, want := range map[string]string{
+		"$(A)": "1", "x$(A)y$(A)": "x1y1", "$$(A)": "$(A)", "$(NONE)": "$(NONE)", "$(A": "$(A", "$": "$", "$$": "$",
+		"$A": "$A", "$(B)": "$(A)", "a$": "a$", "$($(A))": "$($(A))", "$$$(A)": "$1",
+	} {
+		if got := e.expand(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestRunAsNonRoot(t *testing.T) {
+	one, zero := int64(1), int64(0)
+	for _, tc := range []struct {
+		security, want string
+		img            Image
+	}{
+		{"{runAsNonRoot: true}", "the image runs as root", Image{}},
+		{"{runAsNonRoot: true}", "the image runs as root", Image{UID: &zero}},
+		{"{runAsNonRoot: true}", `user "web" is not a number`, Image{Username: "web"}},
+		{"{runAsNonRoot: true}", "", Image{UID: &one}},
+		{"{runAsNonRoot: true, runAsUser: 0}", "runAsUser is 0", Image{UID: &one}},
+		{"{runAsNonRoot: true, runAsUser: 5}", "", Image{}},
+		{"{}", "", Image{}},
+	} {
+		p := pod(t, "{containers: [{name: c, image: i:1, securityContext: "+tc.security+"}]}")
+		_, err := Container(&manifest.StaticPod{Pod: p}, &p.Spec.Containers[0], 0, tc.img, testNode(), nil)
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s %+v: %v, want %q", tc.security, tc.img, err, tc.want)
+		}
+	}
+}
+
+func TestDNS(t *testing.T) {
+	for _, tc := range []struct {
+		spec string
+		node func(*Node)
+		want DNS
+	}{
+		{"{", nil, DNS{[]string{"10.96.0.10"}, []string{"default.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"}, []string{"ndots:5"}}},
+		{"{hostNetwork: true, ", nil, DNS{[]string{"192.0.2.1"}, []string{"lan"}, []string{"timeout:1"}}},
+		{"{hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet, ", nil, DNS{[]string{"10.96.0.10"}, []string{"default.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"}, []string{"ndots:5"}}},
+		{"{", func(n *Node) { n.ClusterDNS = nil }, DNS{[]string{"192.0.2.1"}, []string{"lan"}, []string{"timeout:1"}}},
+		{"{dnsPolicy: None, dnsConfig: {nameservers: [192.0.2.9], options: [{name: a}]}, ", nil, DNS{[]string{"192.0.2.9"}, nil, []string{"a"}}},
+	} {
+		n := testNode()
+		if tc.node != nil {
+			tc.node(&n)
+		}
+		got := dnsConfig(pod(t, tc.spec+bestEffort[1:]), n)
+		if diff := cmp.Diff(tc.want, DNS{got.Servers, got.Searches, got.Options}); diff != "" {
+			t.Errorf("%s:\n%s", tc.spec, diff)
+		}
+	}
+}
+
+func TestParseResolvConf(t *testing.T) {
+	got := ParseResolvConf([]byte("# made by hand\nnameserver 192.0.2.1\nnameserver\nnameserver 2001:db8::1\nsearch a.\nsearch b.example. . c\noptions ndots:1 rotate\noptions ndots:2\n"))
+	want := DNS{[]string{"192.0.2.1", "2001:db8::1"}, []string{"b.example", "c"}, []string{"ndots:2", "rotate"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUnsupportedIsNamed(t *testing.T) {
+	for spec, want := range map[string]string{
+		"activeDeadlineSeconds: 5":                                      "spec.activeDeadlineSeconds",
+		"runtimeClassName: gvisor":                                      "spec.runtimeClassName",
+		"hostUsers: false":                                              "spec.hostUsers",
+		"nodeSelector: {disk: ssd}":                                     "spec.nodeSelector[disk]",
+		"os: {name: windows}":                                           "spec.os.name",
+		"resources: {limits: {cpu: 1}}":                                 "spec.resources",
+		"volumes: [{name: v, nfs: {server: s, path: /p}}]":              "spec.volumes[0].nfs: nfs volumes are not supported",
+		"volumes: [{name: v, image: {reference: r}}]":                   "spec.volumes[0].image",
+		"securityContext: {sysctls: [{name: kernel.msgmax, value: a}]}": "spec.securityContext.sysctls[0]: kernel.msgmax is not among the safe ones",
+	} {
+		err := Refuse(pod(t, "{"+spec+", "+bestEffort[1:]))
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", spec, err, want)
+		}
+	}
+	for container, want := range map[string]string{
+		"lifecycle: {preStop: {exec: {command: [a]}}}":                                "spec.containers[0].lifecycle.preStop",
+		"restartPolicy: Never":                                                        "spec.containers[0].restartPolicy",
+		"resources: {limits: {example.com/gpu: 1}}":                                   "spec.containers[0].resources.requests[example.com/gpu]",
+		"volumeDevices: [{name: v, devicePath: /dev/a}]":                              "spec.containers[0].volumeDevices",
+		"env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: p, key: k}}}]": "spec.containers[0].env[0].valueFrom.fileKeyRef",
+	} {
+		err := Refuse(pod(t, "{containers: [{name: c, image: i:1, "+container+"}]}"))
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", container, err, want)
+		}
+	}
+	if err := Refuse(pod(t, "{nodeSelector: {kubernetes.io/os: linux, kubernetes.io/hostname: node-1}, volumes: [{name: v, emptyDir: {sizeLimit: 1Gi}}], "+bestEffort[1:])); err != nil {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+// Whatever a valid manifest says, the conversion answers.
+func FuzzConvert(f *testing.F) {
+	for _, name := range []string{"etcd", "kube-apiserver", "kitchen-sink"} {
+		data, err := os.ReadFile("testdata/" + name + ".yaml")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := manifest.Parse(data, "f.yaml", "node-1")
+		if err != nil {
+			return
+		}
+		n := testNode()
+		_ = Unsupported(p.Pod)
+		one, two := Sandbox(p, 0, n), Sandbox(p, 0, n)
+		if !proto.Equal(one, two) {
+			t.Fatal("two calls, two sandboxes")
+		}
+		for c := range containers(p.Pod) {
+			_, _ = Container(p, c, 0, Image{}, n, nil)
+			_ = ContainerLayout(p, c, 0, n, nil)
+		}
+		for _, h := range Layout(p, n) {
+			if strings.Contains(h.Path, "/../") || strings.HasSuffix(h.Path, "/..") {
+				t.Fatalf("%s leaves its directory", h.Path)
+			}
+		}
+	})
+}
