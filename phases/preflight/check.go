@@ -26,6 +26,10 @@ func Check(cfg *config.Cluster, seen *host.Inspection) []Problem {
 	if problems := checkPrivileges(seen); problems != nil {
 		return problems
 	}
+	return checkMachine(cfg, seen)
+}
+
+func checkMachine(cfg *config.Cluster, seen *host.Inspection) []Problem {
 	var all []Problem
 	for _, check := range []func(*config.Cluster, *host.Inspection) []Problem{
 		checkOwners, checkSize, checkVersion, checkAddress, checkPorts, checkFiles, checkPrograms, checkRuntime,

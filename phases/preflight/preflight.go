@@ -29,8 +29,7 @@ func New() phases.Phase {
 
 func run(ctx context.Context, env *phases.Env) error {
 	cfg := env.Config
-	// Rights come first, alone: without them the other answers would be wrong.
-	bare, err := env.Host.Inspect(ctx, host.Query{})
+	seen, err := env.Host.Inspect(ctx, Question(cfg))
 	if errors.Is(err, host.ErrNotInspected) {
 		env.Report(phases.Event{Kind: phases.Note, Text: "would check this machine"})
 		return nil
@@ -38,15 +37,11 @@ func run(ctx context.Context, env *phases.Env) error {
 	if err != nil {
 		return err
 	}
-	problems := checkPrivileges(bare)
-	if err := judge(problems, cfg.IgnorePreflightErrors, env.Report); err != nil {
+	// Rights come first, alone: without them the other answers may be wrong.
+	if err := judge(checkPrivileges(seen), cfg.IgnorePreflightErrors, env.Report); err != nil {
 		return err
 	}
-	seen, err := env.Host.Inspect(ctx, Question(cfg))
-	if err != nil {
-		return err
-	}
-	return judge(withoutName(Check(cfg, seen), "IsPrivilegedUser"), cfg.IgnorePreflightErrors, env.Report)
+	return judge(checkMachine(cfg, seen), cfg.IgnorePreflightErrors, env.Report)
 }
 
 // Severity says whether a problem ends init.
@@ -119,10 +114,6 @@ func ignores(ignored []string, name string) bool {
 	return slices.ContainsFunc(ignored, func(i string) bool {
 		return strings.EqualFold(i, name) || strings.EqualFold(i, "all")
 	})
-}
-
-func withoutName(problems []Problem, name string) []Problem {
-	return slices.DeleteFunc(problems, func(p Problem) bool { return p.Name == name })
 }
 
 // Question returns what Check needs to know about the machine.

@@ -3,7 +3,9 @@ package supervisor
 import (
 	"embed"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -21,9 +23,10 @@ const oomScore = -999
 
 // unitValues is what the templates take.
 type unitValues struct {
-	Command  string
-	Runtime  string // unit name of slipway's own containerd, or ""
-	OOMScore int    // 0 leaves it alone
+	Command     string
+	Environment []string // "NAME=value", quoted
+	Runtime     string   // unit name of slipway's own containerd, or ""
+	OOMScore    int      // 0 leaves it alone
 }
 
 func writeConfig(env *phases.Env, d Deps) error {
@@ -59,12 +62,13 @@ func configFiles(cfg *config.Cluster, d Deps) ([]artifact.File, error) {
 	}
 	if own {
 		values.Command = command(host.ContainerdArgv(d.containerd(), cfg.Paths))
+		values.Environment = environment(cfg.Facts.ProxyEnv) // containerd is who pulls for the supervisor
 		unit, err := renderUnit("containerd.service.tmpl", filepath.Join(cfg.Paths.Units, cfg.Paths.ContainerdUnit), values)
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, unit)
-		values.Runtime = cfg.Paths.ContainerdUnit
+		values.Runtime, values.Environment = cfg.Paths.ContainerdUnit, nil
 	}
 	values.Command = command(host.SuperviseArgv(cfg.Facts.Executable, supervisor(cfg)))
 	unit, err := renderUnit("slipway.service.tmpl", filepath.Join(cfg.Paths.Units, cfg.Paths.SupervisorUnit), values)
@@ -83,14 +87,34 @@ func renderUnit(name, path string, values unitValues) (artifact.File, error) {
 	if err := t.Execute(&b, values); err != nil {
 		return artifact.File{}, fmt.Errorf("rendering %s: %w", name, err)
 	}
-	return artifact.File{Path: path, Data: []byte(b.String()), Mode: 0o644}, nil
+	file := artifact.File{Path: path, Data: []byte(b.String()), Mode: 0o644}
+	if len(values.Environment) > 0 {
+		file.Mode, file.Secret = 0o600, true // a proxy's address may hold a password
+	}
+	return file, nil
 }
 
-// command quotes a command line for ExecStart: systemd expands "%" and "$", and splits at blanks.
+func environment(variables map[string]string) []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		list = append(list, quote(name+"="+variables[name]))
+	}
+	return list
+}
+
+// quote keeps systemd from expanding "%" and from reading quotes and backslashes.
+func quote(text string) string {
+	return strings.NewReplacer("%", "%%", `\`, `\\`, `"`, `\"`).Replace(text)
+}
+
+// command returns a command line for ExecStart.
 func command(argv []string) string {
 	quoted := make([]string, len(argv))
 	for i, arg := range argv {
-		arg = strings.NewReplacer("%", "%%", "$", "$$", `\`, `\\`, `"`, `\"`).Replace(arg)
+		arg = quote(arg)
+		if i > 0 { // variables are not looked for in the program's path
+			arg = strings.ReplaceAll(arg, "$", "$$")
+		}
 		if strings.ContainsAny(arg, " \t'\"") || arg == "" {
 			arg = `"` + arg + `"`
 		}
