@@ -65,6 +65,9 @@ func (s *Store) load(ctx context.Context, path string, progress Progress) ([]str
 		return nil, err
 	}
 	imported, err := c.Import(ctx, archive)
+	if err == nil { // the importer stops at the tar's end; what follows is padding and gzip's checksum
+		_, err = io.Copy(io.Discard, archive)
+	}
 	if err := errors.Join(err, archive.Close()); err != nil {
 		return nil, err
 	}

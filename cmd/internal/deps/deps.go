@@ -13,6 +13,7 @@ import (
 	_ "github.com/schollz/progressbar/v3"
 	_ "github.com/spf13/cobra"
 	_ "github.com/spf13/viper"
+	_ "go.yaml.in/yaml/v3"
 	_ "golang.org/x/sync/errgroup"
 	_ "golang.org/x/sys/unix"
 	_ "golang.org/x/term"
@@ -23,5 +24,4 @@ import (
 	_ "k8s.io/kubelet/config/v1beta1"
 	_ "k8s.io/utils/ptr"
 	_ "sigs.k8s.io/yaml"
-	_ "go.yaml.in/yaml/v3"
 )

@@ -16,11 +16,11 @@ func main() {
 		}
 		os.Exit(code)
 	}
-	end := make(chan os.Signal, 1)
-	if len(os.Args) == 2 && os.Args[1] == "stubborn" {
-		signal.Ignore(syscall.SIGTERM)
-	} else {
-		signal.Notify(end, syscall.SIGTERM)
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, syscall.SIGTERM)
+	for range got {
+		if len(os.Args) < 2 || os.Args[1] != "stubborn" {
+			return
+		}
 	}
-	<-end
 }

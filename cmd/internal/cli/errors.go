@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// hinted is an error with what to do about it, printed on lines of its own.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (h *hinted) Error() string { return h.err.Error() }
+func (h *hinted) Unwrap() error { return h.err }
+
+// withHint adds the next step to an error.
+func withHint(err error, hint string) error { return &hinted{err, hint} }
+
+// exit is an error that carries its own exit code and, where err is nil, prints nothing.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exit) Unwrap() error { return e.err }
+
+// fail prints an error and returns the exit code: 1, or the one that the error carries.
+func fail(out io.Writer, err error) int {
+	code := 1
+	var e *exit
+	if errors.As(err, &e) {
+		code = e.code
+		if e.err == nil {
+			return code
+		}
+	}
+	text := strings.TrimSpace(err.Error())
+	fmt.Fprintf(out, "slipway: %s\n", text)
+	var h *hinted
+	if errors.As(err, &h) {
+		for line := range strings.Lines(h.hint) {
+			fmt.Fprintf(out, "  %s\n", strings.TrimRight(line, "\n"))
+		}
+	}
+	return code
+}
+
+func sortedKeys(set map[string]bool) []string {
+	keys := make([]string, 0, len(set))
+	for k := range set {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/host"
+)
+
+// initFlags are those of init and of each of its phases.
+type initFlags struct {
+	config   configFlags
+	preview  bool
+	root     string
+	archives string
+	trace    string
+	out      output
+}
+
+func (f *initFlags) register(flags *pflag.FlagSet) {
+	f.config.register(flags)
+	flags.BoolVar(&f.preview, "dry-run", false, "show what would be done and do nothing; needs no root, runtime or network")
+	flags.StringVar(&f.root, "root", "", "write the files below `DIRECTORY` instead of /, start nothing")
+	flags.StringVar(&f.archives, "image-archives", "", "`DIRECTORY` of image archives, docker or OCI (default /var/lib/slipway/images)")
+	flags.StringVar(&f.trace, "trace", "", "write a timeline of the run to `FILE`, in the Chrome trace format")
+	f.out.register(flags, "text", "json", "yaml")
+}
+
+func newInit(std Streams, g *global) *cobra.Command {
+	var f initFlags
+	cmd := &cobra.Command{
+		Use: "init", Short: "Turn this machine into a control-plane node", Args: cobra.NoArgs,
+		Long: "init runs these phases, in this order. Each can be run alone with \"slipway init phase NAME\", and left out with --skip-phases.\n" +
+			"An init that was interrupted is continued by running it again, and taken back by \"slipway reset\".\n\n" + phaseList(initWorkflow()),
+		Example: "  slipway init\n  slipway init --dry-run -o yaml\n  slipway init --config kubeadm.yaml --image-archives /media/images",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runInit(cmd.Context(), std, g, f, nil) },
+	}
+	f.register(cmd.Flags())
+	cmd.AddCommand(newInitPhase(std, g))
+	return cmd
+}
+
+// newInitPhase builds one command per phase, nested as the phases are.
+func newInitPhase(std Streams, g *global) *cobra.Command {
+	root := &cobra.Command{Use: "phase", Short: "Run one phase of init", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	commands := map[string]*cobra.Command{"": root}
+	var names []string
+	initWorkflow().Walk(func(name string, _ int, p phases.Phase) {
+		commands[name] = newOnePhase(std, g, name, p)
+		names = append(names, name)
+		if len(p.Phases) > 0 {
+			all := newOnePhase(std, g, name, p)
+			all.Use, all.Short = "all", "Run every phase of "+name
+			commands[name].AddCommand(all)
+		}
+	})
+	for _, name := range names { // a phase may stand in the workflow before the group that it belongs to
+		commands[name[:max(0, strings.LastIndex(name, "/"))]].AddCommand(commands[name])
+	}
+	return root
+}
+
+func newOnePhase(std Streams, g *global, name string, p phases.Phase) *cobra.Command {
+	var f initFlags
+	cmd := &cobra.Command{
+		Use: name[strings.LastIndex(name, "/")+1:], Short: p.Short, Long: p.Long, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runInit(cmd.Context(), std, g, f, []string{name}) },
+	}
+	f.register(cmd.Flags())
+	return cmd
+}
+
+// phaseList is the tree of phases for the help text.
+func phaseList(w phases.Workflow) string {
+	var b strings.Builder
+	w.Walk(func(name string, depth int, p phases.Phase) {
+		short := name
+		if depth > 0 {
+			short = name[strings.LastIndex(name, "/")+1:]
+		}
+		fmt.Fprintf(&b, "%-34s %s\n", strings.Repeat("  ", depth+1)+short, p.Short)
+	})
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// session is one run of the init workflow: where its files go, what acts, and who is told.
+type session struct {
+	env     *phases.Env
+	overlay *artifact.Overlay
+	flush   artifact.Flush
+	ui      *ui
+}
+
+func runInit(ctx context.Context, std Streams, g *global, f initFlags, only []string) error {
+	start := time.Now()
+	cluster, err := f.config.load(std, g)
+	if err != nil {
+		return err
+	}
+	f.preview = f.preview || cluster.PlanOnly
+	if f.preview && f.root != "" {
+		return errors.New("--dry-run writes nothing, --root writes below a directory: use one of them")
+	}
+	screen := &ui{out: std.Err, tty: isTerminal(std.Err, std.Environ), would: f.preview}
+	if f.trace != "" {
+		screen.trace = newTrace(start)
+	}
+	if f.archives != "" {
+		if cluster.Paths.ImageArchives, err = filepath.Abs(f.archives); err != nil {
+			return fmt.Errorf("--image-archives: %w", err)
+		}
+	}
+	s, release, err := open(std, cluster, f, screen)
+	if err != nil {
+		return err
+	}
+	defer release()
+	plan, err := initWorkflow().Plan(only, cluster.SkipPhases)
+	if err != nil {
+		return err
+	}
+	err = plan.Run(ctx, s.env, s.flush)
+	if screen.trace != nil {
+		err = errors.Join(err, screen.trace.write(f.trace))
+	}
+	if err != nil {
+		return interrupted(ctx, err)
+	}
+	if err := printChanges(std, s, f.out.format, cluster); err != nil {
+		return err
+	}
+	if only == nil && !f.preview && f.root == "" && f.out.format == "text" {
+		fmt.Fprint(std.Out, welcome(cluster, time.Since(start)))
+	}
+	return nil
+}
+
+// open puts a session together. The four modes of design.md's table differ here and nowhere else.
+func open(std Streams, cluster *config.Cluster, f initFlags, screen *ui) (*session, func(), error) {
+	s := &session{ui: screen, env: &phases.Env{Config: cluster, Now: time.Now, Report: screen.report}}
+	narrated := host.NewNarrator()
+	switch {
+	case f.preview:
+		s.overlay = artifact.NewOverlay(artifact.Disk{})
+		s.env.Host, s.flush = narrated, s.overlay.Preview
+	case f.root != "":
+		s.overlay = artifact.NewOverlay(artifact.Disk{Root: f.root})
+		s.env.Host, s.flush = narrated, s.overlay.Commit
+	default:
+		if os.Geteuid() != 0 {
+			return nil, nil, withHint(errors.New("init must run as root"), "--dry-run and --root DIRECTORY need no rights")
+		}
+		live, recorded, release, err := openLive(std, cluster)
+		if err != nil {
+			return nil, nil, err
+		}
+		s.overlay = artifact.NewOverlay(recorded)
+		s.env.Host, s.flush = live, s.overlay.Commit
+		s.env.Files = s.overlay
+		return s, release, nil
+	}
+	s.env.Files = s.overlay
+	return s, func() {}, nil
+}
+
+// interrupted adds to an error after Ctrl-C how to go on.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return withHint(fmt.Errorf("interrupted: %w", err), "go on with: slipway init\ntake it back with: slipway reset")
+}
+
+// welcome says how to use what init made.
+func welcome(c *config.Cluster, took time.Duration) string {
+	instance := ""
+	if c.Instance != "" {
+		instance = " --instance " + c.Instance
+	}
+	return fmt.Sprintf("\nThe control plane of %s is ready (%s).\n\n  export KUBECONFIG=%s\n  kubectl get --raw '/readyz?verbose'\n\n"+
+		"  slipway%[4]s status     what runs, since when, certificates\n  slipway%[4]s reset      take it away again\n",
+		c.NodeName, elapsed(took), c.Paths.Kubeconfig("admin.conf"), instance)
+}

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/ledger"
+	"github.com/slipway-k8s/slipway/runtime/containerd"
+	"github.com/slipway-k8s/slipway/runtime/cri"
+)
+
+// openLive takes the lock, opens the ledger, and returns the host and the disk that act on this machine. release gives
+// the lock back.
+func openLive(std Streams, cluster *config.Cluster) (host.Host, artifact.Store, func(), error) {
+	unlock, err := ledger.Lock("", cluster.Paths.InitLock)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	book, err := ledger.Open("", cluster.Paths.Ledger)
+	if err != nil {
+		unlock()
+		return nil, nil, nil, err
+	}
+	release := func() {
+		book.Close()
+		unlock()
+	}
+	if err := recordRuntime(book, cluster); err != nil {
+		release()
+		return nil, nil, nil, err
+	}
+	disk := ledger.Recorded(artifact.Disk{}, book)
+	live := host.NewLive(host.Options{
+		Paths: cluster.Paths, Facts: cluster.Facts, Files: disk, Ledger: book, Images: imageStore{}, Environ: std.Environ,
+	})
+	return live, disk, release, nil
+}
+
+// recordRuntime notes where the pods will run, and what they and their supervisor leave outside slipway's own
+// directories: logs, pod directories and cgroups, in the places where a kubelet has them.
+func recordRuntime(book *ledger.Ledger, c *config.Cluster) error {
+	p := c.Paths
+	runtime := ledger.Entry{Kind: ledger.Runtime, Own: c.CRISocket == "", Socket: socketPath(c)}
+	if runtime.Own {
+		runtime.Root, runtime.State = p.Containerd, p.ContainerdState
+	}
+	kubepods := "/kubepods"
+	if c.Facts.CgroupDriver == "systemd" {
+		kubepods = "/kubepods.slice"
+	}
+	pods := filepath.Join(p.Kubelet, "pods")
+	entries := []ledger.Entry{
+		runtime,
+		{Kind: ledger.Cgroup, Path: kubepods},
+		{Kind: ledger.Mounts, Path: pods},
+	}
+	if c.Instance == "" {
+		entries = append(entries, ledger.Entry{Kind: ledger.File, Path: kubeletLock})
+	}
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		entries = append(entries,
+			ledger.Entry{Kind: ledger.Glob, Path: filepath.Join(p.PodLogs, fmt.Sprintf("kube-system_%s-%s_*", name, c.NodeName))},
+			ledger.Entry{Kind: ledger.Glob, Path: filepath.Join(p.ContainerLogs, fmt.Sprintf("%s-%s_kube-system_*", name, c.NodeName))})
+	}
+	for _, dir := range []string{p.PodLogs, p.ContainerLogs} {
+		if err := book.Dirs(dir); err != nil {
+			return err
+		}
+	}
+	for _, tree := range []string{p.Run, p.Logs, pods} {
+		if err := book.Tree(tree); err != nil {
+			return err
+		}
+	}
+	for _, e := range entries {
+		if err := book.Record(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func socketPath(c *config.Cluster) string {
+	if c.CRISocket != "" {
+		return host.SocketPath(c.CRISocket)
+	}
+	return c.Paths.ContainerdSocket
+}
+
+// imageStore serves host.ImageStore from the runtime packages, one connection per call: init makes a handful of them.
+type imageStore struct{}
+
+func (imageStore) Version(ctx context.Context, socket string) (name, version string, err error) {
+	return containerd.Version(ctx, socket)
+}
+
+func (imageStore) CgroupDriver(ctx context.Context, socket string) (string, error) {
+	client, err := cri.Dial(ctx, socket)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	return client.CgroupDriver(ctx)
+}
+
+func (imageStore) List(ctx context.Context, socket string) ([]string, error) {
+	store, err := containerd.Open(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	images, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]string, 0, len(images))
+	for _, im := range images {
+		refs = append(refs, im.Ref)
+	}
+	return refs, nil
+}
+
+func (imageStore) Load(ctx context.Context, socket, archive string, progress func(done, total int64)) error {
+	store, err := containerd.Open(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	_, err = store.Load(ctx, archive, func(done, total int64, _ string) { progress(done, total) })
+	return err
+}
+
+func (imageStore) Pull(ctx context.Context, socket, ref string, progress func(done, total int64)) error {
+	store, err := containerd.Open(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return store.Pull(ctx, ref, func(done, total int64, _ string) { progress(done, total) })
+}

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"os/exec"
+
+	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/controlplane"
+	"github.com/slipway-k8s/slipway/phases/etcd"
+	"github.com/slipway-k8s/slipway/phases/kubeconfig"
+	"github.com/slipway-k8s/slipway/phases/kubelet"
+	"github.com/slipway-k8s/slipway/phases/pki"
+	"github.com/slipway-k8s/slipway/phases/preflight"
+	"github.com/slipway-k8s/slipway/phases/supervisor"
+	"github.com/slipway-k8s/slipway/phases/wait"
+	"github.com/slipway-k8s/slipway/runtime/containerd"
+)
+
+// initWorkflow is what init does, in order. containerd starts as soon as its configuration is written, beside the
+// phases that only write files, and the control plane is started by the last file's neighbour: etcd and the API server
+// at once, the others when the API server is ready.
+func initWorkflow() phases.Workflow {
+	deps := supervisor.Deps{ContainerdConfig: containerdConfig, LookPath: exec.LookPath}
+	return phases.Workflow{Phases: []phases.Phase{
+		preflight.New(),
+		supervisor.Config(deps),
+		pki.New(),
+		kubeconfig.New(),
+		kubelet.New(),
+		etcd.New(),
+		controlplane.New(),
+		supervisor.New(deps),
+		wait.New(),
+	}}
+}
+
+// containerdConfig renders the configuration of slipway's own containerd from what is known of the host.
+func containerdConfig(c *config.Cluster) ([]byte, error) {
+	return containerd.Config(containerd.ConfigOptions{
+		Root: c.Paths.Containerd, State: c.Paths.ContainerdState, Socket: c.Paths.ContainerdSocket,
+		SandboxImage: c.Images.Pause, SystemdCgroup: c.Facts.CgroupDriver == "systemd", Facts: containerd.Facts{LowerOOMScore: !c.Facts.RestrictOOMScore},
+	}), nil
+}

@@ -1,0 +1,101 @@
+package status
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Board holds the latest status of every pod. Workers write to it, the local API reads from it; it is safe for both at
+// once. Use NewBoard.
+type Board struct {
+	mu       sync.Mutex
+	pods     map[string]*corev1.Pod // by full name; values are never changed, only replaced
+	views    map[string]View
+	problems []Problem
+	changed  chan struct{} // closed and replaced at every change
+}
+
+// NewBoard returns an empty board.
+func NewBoard() *Board {
+	return &Board{pods: map[string]*corev1.Pod{}, views: map[string]View{}, changed: make(chan struct{})}
+}
+
+// Publish replaces the status of one pod. Readers are woken only when it shows something new.
+func (b *Board) Publish(v View) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := b.pods[v.Name]
+	pod := Pod(v, before)
+	b.views[v.Name] = v
+	if before != nil && equality.Semantic.DeepEqual(before, pod) {
+		return
+	}
+	b.pods[v.Name] = pod
+	b.announce()
+}
+
+// Fail shows that the last look at a pod, or action on it, failed. What was known of the pod stays.
+func (b *Board) Fail(v View) {
+	b.mu.Lock()
+	last, ok := b.views[v.Name]
+	b.mu.Unlock()
+	if ok {
+		v.Seen, v.Decision, v.Ready = last.Seen, last.Decision, last.Ready
+	}
+	b.Publish(v)
+}
+
+// Remove takes a pod that is gone off the board.
+func (b *Board) Remove(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.pods, name)
+	delete(b.views, name)
+	b.announce()
+}
+
+// SetProblems replaces the manifests that are refused.
+func (b *Board) SetProblems(problems []Problem) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !slices.Equal(b.problems, problems) {
+		b.problems = problems
+		b.announce()
+	}
+}
+
+func (b *Board) announce() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// Pods returns every pod, sorted by namespace and name, the refused manifests, and a channel that is closed at the
+// next change. The pods must not be changed.
+func (b *Board) Pods() (*corev1.PodList, []Problem, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}
+	for _, p := range b.pods {
+		list.Items = append(list.Items, *p)
+	}
+	slices.SortFunc(list.Items, func(x, y corev1.Pod) int {
+		return strings.Compare(x.Namespace+"/"+x.Name, y.Namespace+"/"+y.Name)
+	})
+	return list, b.problems, b.changed
+}
+
+// Wait returns at the next change after changed was handed out, or with ctx.
+func Wait(ctx context.Context, changed <-chan struct{}) error {
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,210 @@
+// Package status shows what the supervisor wants, sees and does, as the kubelet would show it.
+package status
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/slipway-k8s/slipway/runtime/lifecycle"
+	"github.com/slipway-k8s/slipway/runtime/manifest"
+)
+
+// View is one worker's picture of its pod at one instant.
+type View struct {
+	Name     string // full name, "namespace/name"
+	HostIPs  []netip.Addr
+	Now      time.Time
+	Want     *manifest.StaticPod // nil when its manifest is gone
+	Seen     lifecycle.Observed
+	Decision lifecycle.Decision
+	Ready    bool
+	Problem  string // why a newer version of the manifest is not taken
+	Failure  string // why the last look or action failed
+}
+
+// Problem is a manifest that is not taken.
+type Problem struct {
+	Source string `json:"source"`
+	Pod    string `json:"pod,omitempty"` // full name, where it is known
+	Reason string `json:"reason"`
+}
+
+// Annotations under which the local API shows what a v1.Pod has no field for. They are never written to the runtime.
+const (
+	AnnotationState   = "slipway.dev/state"
+	AnnotationWhy     = "slipway.dev/why"
+	AnnotationProblem = "slipway.dev/problem"
+	AnnotationSource  = "slipway.dev/manifest"
+)
+
+// Pod returns the pod with its status, in the terms of the kubelet: phase, conditions and container statuses. before
+// is what was shown last, from which times of unchanged conditions are kept; it may be nil. The result is the caller's.
+func Pod(v View, before *corev1.Pod) *corev1.Pod {
+	pod := skeleton(v)
+	pod.Annotations[AnnotationState] = v.Decision.State.String()
+	if why := explanation(v); why != "" {
+		pod.Annotations[AnnotationWhy] = why
+		pod.Status.Message = why
+	}
+	if v.Problem != "" {
+		pod.Annotations[AnnotationProblem] = v.Problem
+	}
+	uid := string(pod.UID)
+	pod.Status.InitContainerStatuses = containerStatuses(pod.Spec.InitContainers, uid, v)
+	pod.Status.ContainerStatuses = containerStatuses(pod.Spec.Containers, uid, v)
+	pod.Status.Phase = phase(pod, v)
+	for _, ip := range v.HostIPs {
+		pod.Status.HostIPs = append(pod.Status.HostIPs, corev1.HostIP{IP: ip.String()})
+		if pod.Status.HostIP == "" {
+			pod.Status.HostIP = ip.String()
+		}
+	}
+	pod.Status.PodIP, pod.Status.PodIPs = podIPs(pod, v)
+	if started := startTime(uid, v); !started.IsZero() {
+		at := metav1.NewTime(started)
+		pod.Status.StartTime = &at
+	}
+	pod.Status.Conditions = conditions(pod, v, before)
+	return pod
+}
+
+// skeleton is the wanted pod, or, for a pod whose manifest is gone, what the runtime still tells of it.
+func skeleton(v View) *corev1.Pod {
+	if v.Want != nil {
+		pod := v.Want.Pod.DeepCopy()
+		if pod.Annotations == nil {
+			pod.Annotations = map[string]string{}
+		}
+		pod.Annotations[AnnotationSource] = v.Want.Source
+		pod.Status = corev1.PodStatus{}
+		return pod
+	}
+	namespace, name, _ := strings.Cut(v.Name, "/")
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: map[string]string{}}}
+	for _, c := range v.Seen.Containers {
+		pod.UID = uidOf(c.UID)
+		if !slices.ContainsFunc(pod.Spec.Containers, func(have corev1.Container) bool { return have.Name == c.Name }) {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: c.Name, Image: c.ImageRef})
+		}
+	}
+	deleted := metav1.NewTime(v.Now)
+	pod.DeletionTimestamp = &deleted
+	return pod
+}
+
+func explanation(v View) string {
+	if v.Failure != "" {
+		return v.Failure
+	}
+	return v.Decision.Why
+}
+
+// phase follows the kubelet's rule: Pending until every container was started once, then Running, and Succeeded or
+// Failed only where the restart policy lets a pod end.
+func phase(pod *corev1.Pod, v View) corev1.PodPhase {
+	started, succeeded, failed := 0, 0, 0
+	for _, s := range pod.Status.ContainerStatuses {
+		switch {
+		case s.State.Running != nil, s.LastTerminationState.Terminated != nil:
+			started++
+		case s.State.Terminated != nil:
+			started++
+			if s.State.Terminated.ExitCode == 0 {
+				succeeded++
+			} else {
+				failed++
+			}
+		}
+	}
+	all := len(pod.Status.ContainerStatuses)
+	switch {
+	case started < all || all == 0:
+		return corev1.PodPending
+	case v.Decision.State == lifecycle.Completed && succeeded == all:
+		return corev1.PodSucceeded
+	case v.Decision.State == lifecycle.Completed && failed > 0:
+		return corev1.PodFailed
+	}
+	return corev1.PodRunning
+}
+
+func podIPs(pod *corev1.Pod, v View) (string, []corev1.PodIP) {
+	var ips []corev1.PodIP
+	if pod.Spec.HostNetwork {
+		for _, ip := range v.HostIPs {
+			ips = append(ips, corev1.PodIP{IP: ip.String()})
+		}
+	} else {
+		for _, sb := range v.Seen.Sandboxes {
+			if sb.Ready && sb.IP != "" {
+				ips = append(ips, corev1.PodIP{IP: sb.IP})
+			}
+		}
+	}
+	if len(ips) == 0 {
+		return "", nil
+	}
+	return ips[0].IP, ips
+}
+
+// startTime is when the first sandbox of this version that is still known was made.
+func startTime(uid string, v View) time.Time {
+	var first time.Time
+	for _, sb := range v.Seen.Sandboxes {
+		if sb.UID == uid && (first.IsZero() || sb.CreatedAt.Before(first)) {
+			first = sb.CreatedAt
+		}
+	}
+	return first
+}
+
+// conditions are the kubelet's five; the time of a condition changes only with its value.
+func conditions(pod *corev1.Pod, v View, before *corev1.Pod) []corev1.PodCondition {
+	sandbox := slices.ContainsFunc(v.Seen.Sandboxes, func(sb lifecycle.Sandbox) bool { return sb.Ready && sb.UID == string(pod.UID) })
+	initialized := true
+	for _, s := range pod.Status.InitContainerStatuses {
+		initialized = initialized && (s.Ready || s.State.Terminated != nil && s.State.Terminated.ExitCode == 0)
+	}
+	notReady := ""
+	if !v.Ready {
+		var names []string
+		for _, s := range pod.Status.ContainerStatuses {
+			if !s.Ready {
+				names = append(names, s.Name)
+			}
+		}
+		notReady = fmt.Sprintf("containers with unready status: [%s]", strings.Join(names, " "))
+	}
+	out := []corev1.PodCondition{
+		condition(corev1.PodReadyToStartContainers, sandbox, "", ""),
+		condition(corev1.PodInitialized, initialized, "ContainersNotInitialized", ""),
+		condition(corev1.PodReady, v.Ready, "ContainersNotReady", notReady),
+		condition(corev1.ContainersReady, v.Ready, "ContainersNotReady", notReady),
+		condition(corev1.PodScheduled, true, "", ""),
+	}
+	for i := range out {
+		out[i].LastTransitionTime = metav1.NewTime(v.Now)
+		if before == nil {
+			continue
+		}
+		for _, old := range before.Status.Conditions {
+			if old.Type == out[i].Type && old.Status == out[i].Status {
+				out[i].LastTransitionTime = old.LastTransitionTime
+			}
+		}
+	}
+	return out
+}
+
+func condition(kind corev1.PodConditionType, is bool, reason, message string) corev1.PodCondition {
+	if is {
+		return corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue}
+	}
+	return corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message}
+}

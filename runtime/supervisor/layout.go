@@ -1,0 +1,221 @@
+package supervisor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/slipway-k8s/slipway/runtime/manifest"
+	"github.com/slipway-k8s/slipway/runtime/podspec"
+)
+
+// makeLayout puts on the host what a pod needs there, in order.
+func makeLayout(entries []podspec.HostPath) error {
+	for _, h := range entries {
+		if err := makePath(h); err != nil {
+			if h.Field != "" {
+				return fmt.Errorf("%s: %w", h.Field, err)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func makePath(h podspec.HostPath) error {
+	switch h.Kind {
+	case podspec.MakeDir:
+		return makeDir(h)
+	case podspec.MakeFile:
+		return makeFile(h)
+	case podspec.WriteFile:
+		return writeFile(h)
+	case podspec.MountTmpfs:
+		return mountTmpfs(h)
+	default:
+		return needPath(h)
+	}
+}
+
+// makeDir makes a directory and its missing parents, all with the entry's mode whatever the umask.
+func makeDir(h podspec.HostPath) error {
+	info, err := os.Stat(h.Path)
+	switch {
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("making the directory %s: there is a %s", h.Path, kindOf(info.Mode()))
+	case err == nil && !h.Force:
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("making the directory %s: %w", h.Path, err)
+	case err != nil:
+		if parent := filepath.Dir(h.Path); parent != h.Path {
+			if err := makeDir(podspec.HostPath{Path: parent, Mode: h.Mode &^ (fs.ModeSetgid | 0o022)}); err != nil {
+				return err
+			}
+		}
+		if err := os.Mkdir(h.Path, h.Mode.Perm()); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("making the directory %s: %w", h.Path, err)
+		}
+	}
+	return setOwner(h)
+}
+
+// setOwner gives a path its final mode and group. The group comes first: changing it clears the setgid bit.
+func setOwner(h podspec.HostPath) error {
+	if h.Group != nil {
+		if err := os.Chown(h.Path, -1, int(*h.Group)); err != nil {
+			return fmt.Errorf("giving %s to group %d: %w", h.Path, *h.Group, err)
+		}
+	}
+	if err := os.Chmod(h.Path, h.Mode); err != nil {
+		return fmt.Errorf("setting the mode of %s: %w", h.Path, err)
+	}
+	return nil
+}
+
+func makeFile(h podspec.HostPath) error {
+	f, err := os.OpenFile(h.Path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, h.Mode.Perm())
+	if errors.Is(err, fs.ErrExist) {
+		h.Kind = podspec.NeedFile
+		return needPath(h)
+	}
+	if err != nil {
+		return fmt.Errorf("making the file %s: %w", h.Path, err)
+	}
+	return errors.Join(setOwner(h), f.Close())
+}
+
+// writeFile gives a file exactly its content. A file that is right is left alone; another is overwritten in place,
+// because a container may have it mounted and would keep seeing the one that a rename replaces.
+func writeFile(h podspec.HostPath) error {
+	if data, err := os.ReadFile(h.Path); err == nil && bytes.Equal(data, h.Content) {
+		return setOwner(h)
+	}
+	if err := os.WriteFile(h.Path, h.Content, h.Mode.Perm()); err != nil {
+		return fmt.Errorf("writing %s: %w", h.Path, err)
+	}
+	return setOwner(h)
+}
+
+func mountTmpfs(h podspec.HostPath) error {
+	dir := h
+	dir.Kind = podspec.MakeDir
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	var fsinfo unix.Statfs_t
+	if err := unix.Statfs(h.Path, &fsinfo); err == nil && fsinfo.Type == unix.TMPFS_MAGIC {
+		return setOwner(h)
+	}
+	options := ""
+	if h.Size > 0 {
+		options = fmt.Sprintf("size=%d", h.Size)
+	}
+	if err := unix.Mount("tmpfs", h.Path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		return fmt.Errorf("mounting a tmpfs on %s: %w", h.Path, err)
+	}
+	return setOwner(h)
+}
+
+// needPath checks that something of the wanted kind is there.
+func needPath(h podspec.HostPath) error {
+	info, err := os.Stat(h.Path)
+	if err != nil {
+		return fmt.Errorf("looking for %s: %w", h.Path, err)
+	}
+	m := info.Mode()
+	ok, want := false, ""
+	switch h.Kind {
+	case podspec.NeedDir:
+		ok, want = m.IsDir(), "directory"
+	case podspec.NeedFile:
+		ok, want = m.IsRegular(), "file"
+	case podspec.NeedSocket:
+		ok, want = m&fs.ModeSocket != 0, "socket"
+	case podspec.NeedCharDevice:
+		ok, want = m&fs.ModeCharDevice != 0, "character device"
+	case podspec.NeedBlockDevice:
+		ok, want = m&fs.ModeDevice != 0 && m&fs.ModeCharDevice == 0, "block device"
+	}
+	if !ok {
+		return fmt.Errorf("%s is a %s, the manifest wants a %s", h.Path, kindOf(m), want)
+	}
+	return nil
+}
+
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m.IsRegular():
+		return "file"
+	case m&fs.ModeSocket != 0:
+		return "socket"
+	case m&fs.ModeCharDevice != 0:
+		return "character device"
+	case m&fs.ModeDevice != 0:
+		return "block device"
+	case m&fs.ModeNamedPipe != 0:
+		return "pipe"
+	}
+	return "symbolic link"
+}
+
+// linkLog makes the symlink by which log collectors find a container's log.
+func linkLog(p *manifest.StaticPod, container string, attempt uint32, id string, n podspec.Node) error {
+	if n.ContainerLogsDir == "" {
+		return nil
+	}
+	if err := makeDir(podspec.HostPath{Path: n.ContainerLogsDir, Mode: 0o755}); err != nil {
+		return err
+	}
+	link := filepath.Join(n.ContainerLogsDir, podspec.LogLink(p, container, id))
+	target := filepath.Join(podspec.LogDir(p, n), podspec.LogPath(container, attempt))
+	if err := os.Symlink(target, link); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("linking the log of %s: %w", container, err)
+	}
+	return nil
+}
+
+// removeLogLinks removes the links whose log is a file below dir.
+func removeLogLinks(links, dir string) error {
+	if links == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(links)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading %s: %w", links, err)
+	}
+	var errs []error
+	for _, e := range entries {
+		link := filepath.Join(links, e.Name())
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, dir+"/") {
+			errs = append(errs, os.Remove(link))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removePodDir unmounts what was mounted for a pod's volumes and removes the pod's directory.
+func removePodDir(dir string) error {
+	volumes, err := filepath.Glob(filepath.Join(dir, "volumes", "kubernetes.io~empty-dir", "*"))
+	if err != nil {
+		return fmt.Errorf("finding the volumes in %s: %w", dir, err)
+	}
+	for _, v := range volumes {
+		// EINVAL: nothing is mounted there.
+		if err := unix.Unmount(v, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("unmounting %s: %w", v, err)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("removing %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,41 @@
+package supervisor
+
+import (
+	"context"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/slipway-k8s/slipway/runtime/podspec"
+)
+
+// Runtime is what the supervisor asks of a container runtime: the CRI calls it makes, each with a deadline of its own
+// inside the implementation. cri.Client implements it.
+type Runtime interface {
+	ListPodSandbox(ctx context.Context, filter *runtimeapi.PodSandboxFilter) ([]*runtimeapi.PodSandbox, error)
+	PodSandboxStatus(ctx context.Context, id string) (*runtimeapi.PodSandboxStatus, error)
+	RunPodSandbox(ctx context.Context, config *runtimeapi.PodSandboxConfig, handler string) (string, error)
+	StopPodSandbox(ctx context.Context, id string) error
+	RemovePodSandbox(ctx context.Context, id string) error
+
+	ListContainers(ctx context.Context, filter *runtimeapi.ContainerFilter) ([]*runtimeapi.Container, error)
+	ContainerStatus(ctx context.Context, id string) (*runtimeapi.ContainerStatus, error)
+	CreateContainer(ctx context.Context, sandboxID string, config *runtimeapi.ContainerConfig, sandbox *runtimeapi.PodSandboxConfig) (string, error)
+	StartContainer(ctx context.Context, id string) error
+	StopContainer(ctx context.Context, id string, grace time.Duration) error
+	RemoveContainer(ctx context.Context, id string) error
+
+	// ImageStatus returns nil without an error when the image is not in the store.
+	ImageStatus(ctx context.Context, ref string) (*runtimeapi.Image, error)
+	PullImage(ctx context.Context, ref string, sandbox *runtimeapi.PodSandboxConfig) (string, error)
+}
+
+// Cgroups makes and removes the cgroups that hold whole pods. Paths are below the cgroup mount. cgroup.Manager
+// implements it.
+type Cgroups interface {
+	Ensure(parent string, r podspec.CgroupResources) error
+	Remove(parent string) error // what is not there, or not empty, is left alone
+}
+
+// Hint says that something about a container or sandbox may have changed. The empty ID means that anything may have.
+type Hint struct{ ID string }
