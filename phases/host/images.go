@@ -52,11 +52,12 @@ func (l *Live) importArchives(ctx context.Context, im Images, stored []string, r
 	if err != nil {
 		return err
 	}
+	before := record  // what is known at the start; never written
 	var mu sync.Mutex // guards record: archives go in side by side
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.NumCPU()) // unpacking is bound by the processor
 	for _, a := range archives {
-		known, isKnown := record.unchanged(im.Socket, a)
+		known, isKnown := before.unchanged(im.Socket, a)
 		if a.Refs = known.Refs; !isKnown {
 			if a.Refs, err = archiveRefs(a.Path); err != nil {
 				return errors.Join(fmt.Errorf("%w; remove it from %s, or bring a whole one", err, im.Archives), group.Wait())
@@ -70,10 +71,8 @@ func (l *Live) importArchives(ctx context.Context, im Images, stored []string, r
 			if err != nil {
 				return err
 			}
-			mu.Lock()
-			_, before := record.same(im.Socket, digest)
-			mu.Unlock()
-			if importable(a.Refs, im.Refs, stored, before) {
+			_, isSame := before.same(im.Socket, digest)
+			if importable(a.Refs, im.Refs, stored, isSame) {
 				if err := l.importArchive(ctx, im.Socket, a, report); err != nil {
 					return err
 				}
