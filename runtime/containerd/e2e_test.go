@@ -44,6 +44,7 @@ func TestContainerd(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("containerd needs root")
 	}
+	removeSharedDirs(t)
 	app := buildApp(t)
 	dirs := append([]string{""}, filepath.SplitList(os.Getenv("SLIPWAY_TEST_CONTAINERD"))...)
 	for _, bin := range dirs {
@@ -70,6 +71,19 @@ func TestContainerd(t *testing.T) {
 		d.stop(t)
 		d.leavesNothing(t)
 	}
+}
+
+// removeSharedDirs takes away the directory that shims before containerd 2.4 have their sockets in, if there was none
+// before the test and nobody else uses it after.
+func removeSharedDirs(t *testing.T) {
+	const dir = "/run/containerd"
+	if _, err := os.Stat(dir); err == nil {
+		return
+	}
+	t.Cleanup(func() {
+		_ = os.Remove(dir + "/s")
+		_ = os.Remove(dir)
+	})
 }
 
 // buildApp returns the program of the test images.
@@ -381,6 +395,10 @@ func testEvents(t *testing.T, d *daemon) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
+	if err := client.StopPodSandbox(ctx, sandbox); err != nil {
+		t.Error(err)
+	}
+	want(t, hints, Hint{sandbox, "/tasks/exit"})
 }
 
 func containerStatus(t *testing.T, client *cri.Client, id string) *runtimeapi.ContainerStatus {

@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -30,7 +31,7 @@ func Version(ctx context.Context, socket string) (name, version string, err erro
 
 // WaitReady returns once the runtime behind the socket answers CRI calls and says that it is ready. A network that is
 // not ready does not count: the control plane needs none. When ctx ends, the error says what the last try met, and
-// carries ctx's cause.
+// carries ctx's cause. What answers and is no CRI runtime ends the wait at once.
 func WaitReady(ctx context.Context, socket string) error {
 	start := time.Now()
 	tick := time.NewTicker(readyPoll)
@@ -40,12 +41,14 @@ func WaitReady(ctx context.Context, socket string) error {
 		if last == nil {
 			return nil
 		}
+		if errors.Is(last, cri.ErrUnimplemented) { // time does not change that
+			return fmt.Errorf("waiting for the container runtime: %w", last)
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the container runtime (%s so far): %w: %w", time.Since(start).Round(time.Millisecond), context.Cause(ctx), last)
 		}
-		if ctx.Err() != nil { // the ticker may win over an ended context
+		if ctx.Err() != nil {
 			return fmt.Errorf("waiting for the container runtime (%s so far): %w: %w", time.Since(start).Round(time.Millisecond), context.Cause(ctx), last)
 		}
 	}

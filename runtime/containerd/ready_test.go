@@ -42,3 +42,12 @@ func TestWaitReadySaysWhatItWaitedFor(t *testing.T) {
 		t.Errorf("got %v; want the cause of the end and the last try's reason", err)
 	}
 }
+
+func TestWaitReadyGivesUpOnAnotherServer(t *testing.T) {
+	rt := critest.New(critest.Options{})
+	rt.Fail("*", status.Error(codes.Unimplemented, "unknown service runtime.v1.RuntimeService"), -1)
+	err := WaitReady(t.Context(), critest.Serve(t, rt).Socket)
+	if err == nil || !strings.Contains(err.Error(), "disabled_plugins") {
+		t.Errorf("got %v; want it to end at once and to name the likely cause", err)
+	}
+}
