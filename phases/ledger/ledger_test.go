@@ -178,6 +178,16 @@ func TestRecorded(t *testing.T) {
 			},
 			want: "saved /a\n",
 		},
+		"a stranger's file that is removed and made again": {
+			prepare: []string{"a"},
+			act: func(t *testing.T, s artifact.Store) {
+				if err := s.Remove("/a"); err != nil {
+					t.Error(err)
+				}
+				put(t, s, file("/a", "new", 0o600))
+			},
+			want: "saved /a\n",
+		},
 		"a tree that is made": {
 			act: func(t *testing.T, s artifact.Store) {
 				put(t, s, artifact.File{Path: "/etcd", Mode: fs.ModeDir | 0o700, Tree: true})
