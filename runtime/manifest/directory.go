@@ -31,15 +31,15 @@ const (
 )
 
 // Run lists the directory at once, then after each notification and every d.Every. It calls emit, one call at a time,
-// with the first snapshot and with each that differs from the one before. It returns ctx's error when ctx ends, or at
-// once an error when the kernel has no notifications left to give.
+// with the first snapshot and with each that differs from the one before. It returns ctx's error when ctx ends.
 func (d Directory) Run(ctx context.Context, emit func(Snapshot)) error {
+	every := cmp.Or(d.Every, 20*time.Second)
 	w, err := newWatch(d.Path)
-	if err != nil {
-		return fmt.Errorf("watching %q: %w", d.Path, err)
+	if err != nil { // other programs hold all the notifications that the kernel gives: look more often instead
+		w, every = &watch{}, min(every, time.Second)
 	}
 	defer w.close()
-	ticker := time.NewTicker(cmp.Or(d.Every, 20*time.Second))
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 
 	var st state

@@ -16,8 +16,8 @@ type Snapshot struct {
 // Problem is something that a user must repair. Meanwhile the pods of the last good state stay in the snapshot.
 //
 // A supervisor that has just started knows no last good state. So that a file that is invalid at that moment does not
-// cost the pod that runs from it, the supervisor stops no pod that a Problem names by FullName, and none at all while
-// a Problem has no FullName.
+// cost the pod that runs from it, a supervisor that finds a pod running without ever having had its manifest lets it
+// run while a Problem names it, or while a Problem has no FullName.
 type Problem struct {
 	Source   string
 	FullName string // the pod that the source held last, or seems to mean; "" when it cannot be told

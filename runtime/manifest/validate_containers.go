@@ -31,7 +31,7 @@ func validateContainer(c *corev1.Container, at *field.Path, init bool, pod *core
 	errs = append(errs, validateEnv(c, at)...)
 	errs = append(errs, validateMounts(c, at, pod.Spec.Volumes)...)
 	errs = append(errs, validateResources(&c.Resources, at.Child("resources"))...)
-	errs = append(errs, validateContainerSecurity(c.SecurityContext, at.Child("securityContext"))...)
+	errs = append(errs, validateContainerSecurity(c.SecurityContext, at.Child("securityContext"), pod)...)
 
 	if c.RestartPolicy != nil {
 		errs = append(errs, oneOf(at.Child("restartPolicy"), *c.RestartPolicy,
@@ -204,7 +204,7 @@ func validateResources(r *corev1.ResourceRequirements, at *field.Path) field.Err
 	return errs
 }
 
-func validateContainerSecurity(sc *corev1.SecurityContext, at *field.Path) field.ErrorList {
+func validateContainerSecurity(sc *corev1.SecurityContext, at *field.Path, pod *corev1.Pod) field.ErrorList {
 	if sc == nil {
 		return nil
 	}
@@ -214,6 +214,9 @@ func validateContainerSecurity(sc *corev1.SecurityContext, at *field.Path) field
 	errs = append(errs, validateAppArmor(sc.AppArmorProfile, at.Child("appArmorProfile"))...)
 	if sc.ProcMount != nil {
 		errs = append(errs, oneOf(at.Child("procMount"), *sc.ProcMount, corev1.DefaultProcMount, corev1.UnmaskedProcMount)...)
+		if *sc.ProcMount == corev1.UnmaskedProcMount && (pod.Spec.HostUsers == nil || *pod.Spec.HostUsers) {
+			errs = append(errs, field.Invalid(at.Child("procMount"), *sc.ProcMount, "needs hostUsers: false"))
+		}
 	}
 	if sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation {
 		if sc.Privileged != nil && *sc.Privileged {

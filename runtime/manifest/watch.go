@@ -13,7 +13,7 @@ import (
 )
 
 // watch turns the kernel's notifications into hints that a listing is due. It holds on to a path, not to an inode: a
-// directory that is moved away, replaced or made later is found again.
+// directory that is moved away, replaced or made later is found again. The zero value never hints.
 type watch struct {
 	path  string
 	w     *fsnotify.Watcher
@@ -33,6 +33,9 @@ func newWatch(path string) (*watch, error) {
 }
 
 func (v *watch) close() {
+	if v.w == nil {
+		return
+	}
 	v.w.Close()
 	<-v.done
 }
@@ -101,6 +104,9 @@ func (v *watch) settle(ctx context.Context) error {
 // follow sets the watches anew: the path and its parent (or, while they are missing, the nearest directory that is
 // there), and the directories into which symlinks lead. What cannot be watched is left to the periodic listing.
 func (v *watch) follow() {
+	if v.w == nil {
+		return
+	}
 	want := map[string]bool{}
 	for dir := v.path; ; dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {

@@ -3,12 +3,12 @@ package podspec
 import (
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
 
@@ -91,18 +91,9 @@ func containerAnnotations(pod *corev1.Pod, c *corev1.Container, attempt uint32) 
 	return out
 }
 
-// ContainerHash is the kubelet's fingerprint of a container, hexadecimal without leading zeros. It covers the name and
-// the image's text only: whoever starts a container with another hash has it killed by the next kubelet. Kubernetes
-// v1.36.3 pkg/kubelet/container/helpers.go:192.
-func ContainerHash(c *corev1.Container) string {
-	picked := mustJSON(struct {
-		Image string `json:"image"`
-		Name  string `json:"name"`
-	}{c.Image, c.Name})
-	h := fnv.New32a()
-	fmt.Fprintf(h, "([]uint8)%v", []byte(picked)) // as the kubelet prints the bytes: decimal numbers in brackets
-	return strconv.FormatUint(uint64(h.Sum32()), 16)
-}
+// ContainerHash is the kubelet's fingerprint of a container: whoever starts one with another has it killed by the next
+// kubelet.
+func ContainerHash(c *corev1.Container) string { return lifecycle.ContainerHash(c.Name, c.Image) }
 
 func mustJSON(v any) string {
 	b, err := json.Marshal(v)

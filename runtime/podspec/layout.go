@@ -19,7 +19,8 @@ const (
 	MakeDir PathKind = iota
 	// MakeFile: a regular file; made empty if it is missing, in a directory that exists.
 	MakeFile
-	// WriteFile: a regular file with exactly Content and Mode; rewritten if it differs.
+	// WriteFile: a regular file with exactly Content and Mode; rewritten in place if it differs, never by a rename:
+	// containers that run have the file itself mounted.
 	WriteFile
 	// MountTmpfs: a directory with a tmpfs of Size bytes (0: the kernel's default) mounted on it, unless one is there.
 	MountTmpfs
@@ -142,7 +143,7 @@ func emptyDir(p *manifest.StaticPod, v *corev1.Volume, n Node, field string) []H
 	}
 	// A kubelet that adopts the pod takes the marker as the sign that the volume is set up.
 	marker := filepath.Join(PodDir(p.UID, n), "plugins", "kubernetes.io~empty-dir", v.Name)
-	return []HostPath{dir, {Path: marker, Mode: 0o750}, {Path: filepath.Join(marker, "ready"), Kind: WriteFile, Mode: 0o640}}
+	return []HostPath{dir, {Path: marker, Mode: 0o750}, {Path: filepath.Join(marker, "ready"), Kind: WriteFile, Mode: 0o644}}
 }
 
 // memoryLimit is what the pod's containers may use together; 0 when one of them has no limit.
@@ -173,6 +174,9 @@ func downwardFiles(p *manifest.StaticPod, root string, items []corev1.DownwardAP
 		m := mode
 		if item.Mode != nil {
 			m = *item.Mode
+		}
+		if p.Pod.Spec.SecurityContext.FSGroup != nil {
+			m |= 0o440 // the group is there to read it
 		}
 		path := filepath.Join(root, item.Path)
 		if dir := filepath.Dir(path); dir != root {

@@ -206,6 +206,20 @@ func TestQOSAndOOM(t *testing.T) {
 	}
 }
 
+func TestSwapAndOOMGroup(t *testing.T) {
+	p := pod(t, guaranteed)
+	n := testNode()
+	n.SwapController = true
+	if got := containerResources(p, &p.Spec.Containers[0], n); got.MemorySwapLimitInBytes != 1<<30 || got.Unified != nil {
+		t.Errorf("v1: %v", got)
+	}
+	n.CgroupV2 = true
+	want := map[string]string{"memory.oom.group": "1", "memory.swap.max": "0"}
+	if diff := cmp.Diff(want, containerResources(p, &p.Spec.Containers[0], n).Unified); diff != "" {
+		t.Errorf("v2:\n%s", diff)
+	}
+}
+
 func TestExpand(t *testing.T) {
 	e := env{values: map[string]string{"A": "1", "B": "$(A)"}}
 	for in, want := range map[string]string{
