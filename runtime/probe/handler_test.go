@@ -34,7 +34,6 @@ func portOf(t *testing.T, server *httptest.Server) int {
 
 func TestHTTP(t *testing.T) {
 	release := make(chan struct{})
-	defer close(release)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ok", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })
 	mux.HandleFunc("/big", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, strings.Repeat("x", 1<<20)) })
@@ -58,6 +57,7 @@ func TestHTTP(t *testing.T) {
 	plain, secure := httptest.NewServer(mux), httptest.NewTLSServer(mux)
 	defer plain.Close()
 	defer secure.Close()
+	defer close(release)
 
 	for _, scheme := range []corev1.URIScheme{"", corev1.URISchemeHTTP, corev1.URISchemeHTTPS} {
 		server := plain

@@ -52,7 +52,7 @@ func (s *script) exec(ctx context.Context, _ string, cmd []string, timeout time.
 func (s *script) event(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.events = append(s.events, fmt.Sprintf("%s ", time.Since(s.start))+fmt.Sprintf(format, args...))
+	s.events = append(s.events, fmt.Sprintf("%s ", time.Since(s.start).Round(time.Millisecond))+fmt.Sprintf(format, args...))
 }
 
 // between returns when a kind was tried in [from, to).
@@ -190,11 +190,11 @@ func TestSchedule(t *testing.T) {
 				}
 				return 1, 0, nil
 			}, run: 2 * time.Minute,
-			want: []string{"35.57s started, ready", "50s liveness failed"},
+			want: []string{"35.661s started, ready", "50s started, ready, liveness failed"},
 		}, {
 			name: "liveness without a startup probe waits for its initial delay",
 			spec: corev1.Container{LivenessProbe: execProbe("liveness", 15, 10, 8)}, answer: up(forever), run: 5 * time.Minute,
-			want: []string{"1m30s liveness failed"},
+			want: []string{"1m30s started, ready, liveness failed"},
 		}, {
 			name: "readiness is tried at once after the start",
 			spec: corev1.Container{StartupProbe: execProbe("startup", 0, 10, 3), ReadinessProbe: execProbe("readiness", 30, 15, 3)}, answer: up(0), run: time.Minute,
