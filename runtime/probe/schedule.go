@@ -7,7 +7,7 @@ const (
 	// (250 ms after 10 s), so that what it adds to a start of any length stays below 3 %.
 	eagerPause = 50 * time.Millisecond
 	eagerShare = 40
-	// busyShare keeps tries that take long, such as those that run a command, from using more than a tenth of the time.
+	// busyShare keeps tries that run a command from using more than a tenth of the time.
 	busyShare = 10
 	// eagerTimeout bounds a try outside the kubelet's schedule: a server that accepts and does not answer yet must not
 	// hide for the whole timeoutSeconds that it is up by now.
@@ -26,16 +26,15 @@ type schedule struct {
 	tried  bool
 }
 
-// next returns when the next try is due, and whether it is a tick. now is when the last try ended, took its duration.
-func (s *schedule) next(now time.Time, took time.Duration) (due time.Time, isTick bool) {
+// next returns when the next try is due, and whether it is a tick. now is when the last try ended, busy how long it kept
+// the host busy.
+// A tick may be past: when a try took longer than the period, the ticks that it missed are made up for by one, at once.
+func (s *schedule) next(now time.Time, busy time.Duration) (due time.Time, isTick bool) {
 	due = s.base.Add(time.Duration(s.nextTick()) * s.period)
-	if due.Before(now) {
-		due = now // a try took longer than the period: the ticks that were missed count once
-	}
 	if s.eager {
 		early := now
 		if s.tried {
-			early = now.Add(max(eagerPause, now.Sub(s.since)/eagerShare, busyShare*took))
+			early = now.Add(max(eagerPause, now.Sub(s.since)/eagerShare, busyShare*busy))
 		}
 		if early.Before(due) {
 			return early, false

@@ -228,6 +228,57 @@ func TestSchedule(t *testing.T) {
 			}()}, answer: up(0), run: time.Minute,
 			want: []string{"20s started, ready"},
 		}, {
+			name: "success threshold: they must be in a row",
+			spec: corev1.Container{ReadinessProbe: func() *corev1.Probe {
+				p := execProbe("readiness", 0, 10, 3)
+				p.SuccessThreshold = 3
+				return p
+			}()},
+			answer: func(_ string, at time.Duration) (int, time.Duration, error) {
+				if at == 20*time.Second {
+					return 1, 0, nil
+				}
+				return 0, 0, nil
+			}, run: time.Minute,
+			want: []string{"50s started, ready"},
+		}, {
+			name: "timeouts longer than the period: the next probe follows at once",
+			spec: corev1.Container{LivenessProbe: func() *corev1.Probe {
+				p := execProbe("liveness", 0, 10, 3)
+				p.TimeoutSeconds = 15
+				return p
+			}()},
+			answer: func(string, time.Duration) (int, time.Duration, error) { return 0, time.Hour, nil }, run: 2 * time.Minute,
+			want: []string{"45s started, ready, liveness failed"},
+		}, {
+			name: "a probe that missed several periods makes up for one",
+			spec: corev1.Container{LivenessProbe: func() *corev1.Probe {
+				p := execProbe("liveness", 0, 10, 3)
+				p.TimeoutSeconds = 40
+				return p
+			}()},
+			answer: func(_ string, at time.Duration) (int, time.Duration, error) {
+				if at == 0 {
+					return 1, 35 * time.Second, nil
+				}
+				return 1, 0, nil
+			}, run: 2 * time.Minute,
+			want: []string{"40s started, ready, liveness failed"},
+		}, {
+			name: "an eager try is given up after a second: what hangs now may answer soon",
+			spec: corev1.Container{StartupProbe: func() *corev1.Probe {
+				p := execProbe("startup", 30, 10, 3)
+				p.TimeoutSeconds = 15
+				return p
+			}()},
+			answer: func(_ string, at time.Duration) (int, time.Duration, error) {
+				if at < time.Second {
+					return 0, time.Hour, nil
+				}
+				return 0, 0, nil
+			}, run: 2 * time.Minute,
+			want: []string{"11s started, ready"},
+		}, {
 			name: "a long-running container is probed as if it had just started, with all of its failures before it",
 			spec: corev1.Container{StartupProbe: execProbe("startup", 10, 10, 3)}, age: 24*time.Hour + 4*time.Second, answer: up(forever), run: time.Minute,
 			want: []string{"26s startup failed"},
@@ -344,7 +395,7 @@ func TestMessageIsOfTheLatestFailure(t *testing.T) {
 func TestSyncFollowsTheContainers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScript(func(string, time.Duration) (int, time.Duration, error) { return 0, 0, nil })
-		pod := podOf(corev1.Container{StartupProbe: execProbe("startup", 0, 10, 3)})
+		pod := podOf(corev1.Container{StartupProbe: execProbe("startup", 0, 10, 3), LivenessProbe: execProbe("liveness", 0, 10, 3)})
 		set := NewSet(Deps{Exec: s.exec})
 		defer set.Close()
 		running := func(id string) []Running { return []Running{{Name: "etcd", ID: id, StartedAt: time.Now()}} }
@@ -359,10 +410,9 @@ func TestSyncFollowsTheContainers(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 		set.Sync("kube-system/etcd-node", nil, "", nil)
-		tried := len(s.between("startup", 0, time.Hour))
 		after(time.Hour)
-		if n := len(s.between("startup", 0, 2*time.Hour)); n != tried {
-			t.Errorf("tried %d times after the end", n-tried)
+		if got := s.between("liveness", time.Second, 2*time.Hour); len(got) > 0 {
+			t.Errorf("tried after the end: %v", got)
 		}
 	})
 }

@@ -21,11 +21,13 @@ type worker struct {
 	enough   struct{ successes, failures int32 } // the thresholds
 	row      struct{ successes, failures int32 } // in a row
 	try      handler
+	// runsCommand: a try costs the host a process, not just a connection.
+	runsCommand bool
 }
 
 // newWorker plans a probe that begins at now. The defaults are the API's.
 func newWorker(c *container, k kind, p *corev1.Probe, now time.Time) *worker {
-	w := &worker{c: c, kind: k, try: newHandler(c, p)}
+	w := &worker{c: c, kind: k, try: newHandler(c, p), runsCommand: p.Exec != nil}
 	w.timeout = time.Duration(cmp.Or(p.TimeoutSeconds, 1)) * time.Second
 	w.enough.successes = cmp.Or(p.SuccessThreshold, 1)
 	w.enough.failures = cmp.Or(p.FailureThreshold, 3)
@@ -52,10 +54,10 @@ func (w *worker) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	<-timer.C
-	var took time.Duration
+	var busy time.Duration
 	for {
 		now := time.Now()
-		due, isTick := w.schedule.next(now, took)
+		due, isTick := w.schedule.next(now, busy)
 		timer.Reset(due.Sub(now))
 		select {
 		case <-ctx.Done():
@@ -69,7 +71,9 @@ func (w *worker) run(ctx context.Context) {
 			timeout = min(timeout, eagerTimeout)
 		}
 		output, err := w.attempt(ctx, timeout)
-		took = time.Since(start)
+		if w.runsCommand {
+			busy = time.Since(start)
+		}
 		if ctx.Err() != nil {
 			return
 		}
