@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,12 @@ type Overlay struct {
 	mu        sync.Mutex
 	pending   map[string]*File // since the last flush; nil: removed
 	previewed map[string]*File // shown by Preview, still not in base; nil: removed
+	order     map[string]int   // when a path was first written, counted from 0: a run that is cut short leaves a prefix
 }
 
 // NewOverlay returns an empty Overlay above base.
 func NewOverlay(base Store) *Overlay {
-	return &Overlay{base: base, pending: map[string]*File{}, previewed: map[string]*File{}}
+	return &Overlay{base: base, pending: map[string]*File{}, previewed: map[string]*File{}, order: map[string]int{}}
 }
 
 // ReadFile returns the file as it would be after a Commit.
@@ -72,11 +74,18 @@ func (o *Overlay) Put(f File) error {
 		}
 		missing = append(missing, dir)
 	}
-	for _, dir := range missing {
-		o.pending[dir] = &File{Path: dir, Mode: fs.ModeDir | 0o755}
+	for _, dir := range slices.Backward(missing) {
+		o.hold(dir, &File{Path: dir, Mode: fs.ModeDir | 0o755})
 	}
-	o.pending[f.Path] = &f
+	o.hold(f.Path, &f)
 	return nil
+}
+
+func (o *Overlay) hold(path string, f *File) {
+	if _, ok := o.order[path]; !ok {
+		o.order[path] = len(o.order)
+	}
+	o.pending[path] = f
 }
 
 // Remove holds the removal back until the next flush. That a directory is empty is checked only by Commit.
@@ -90,7 +99,7 @@ func (o *Overlay) Remove(path string) error {
 	if old == nil {
 		return fmt.Errorf("removing %q: %w", path, fs.ErrNotExist)
 	}
-	o.pending[path] = nil
+	o.hold(path, nil)
 	return nil
 }
 
@@ -101,7 +110,7 @@ func (o *Overlay) Preview(ctx context.Context) ([]Change, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	changes, err := plan(o.pending, o.readShown)
+	changes, err := o.plan(o.pending, o.readShown)
 	if err != nil {
 		return nil, err
 	}
@@ -110,15 +119,15 @@ func (o *Overlay) Preview(ctx context.Context) ([]Change, error) {
 	return changes, nil
 }
 
-// Commit writes what is held back to the base and returns the changes: first what is put, sorted by path and
-// therefore parents first, then what is removed, children first. A file that was put and is right already is returned
+// Commit writes what is held back to the base and returns the changes: first what is put, in the order of
+// the first Put of each and parents first, then what is removed, children first. A file that was put and is right already is returned
 // as Unchanged. On an error, which includes the end of ctx, it returns what was done; the rest is still held back.
 func (o *Overlay) Commit(ctx context.Context) ([]Change, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	all := maps.Clone(o.previewed)
 	maps.Copy(all, o.pending)
-	changes, err := plan(all, o.readBase)
+	changes, err := o.plan(all, o.readBase)
 	if err != nil {
 		return nil, err
 	}
@@ -149,9 +158,11 @@ func apply(base Store, c Change) error {
 }
 
 // plan returns the changes from what before tells to what is wanted, in the order in which they can be made.
-func plan(wanted map[string]*File, before func(string) (*File, error)) ([]Change, error) {
+func (o *Overlay) plan(wanted map[string]*File, before func(string) (*File, error)) ([]Change, error) {
 	var puts, removes []Change
-	for _, path := range slices.Sorted(maps.Keys(wanted)) {
+	paths := slices.Collect(maps.Keys(wanted))
+	slices.SortFunc(paths, func(a, b string) int { return cmp.Compare(o.order[a], o.order[b]) })
+	for _, path := range paths {
 		old, err := before(path)
 		if err != nil {
 			return nil, err
@@ -172,7 +183,7 @@ func plan(wanted map[string]*File, before func(string) (*File, error)) ([]Change
 			puts = append(puts, c)
 		}
 	}
-	slices.Reverse(removes)
+	slices.SortFunc(removes, func(a, b Change) int { return cmp.Compare(b.Before.Path, a.Before.Path) })
 	return append(puts, removes...), nil
 }
 

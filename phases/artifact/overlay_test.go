@@ -45,10 +45,10 @@ func scenario(t *testing.T) (Disk, []func(Store)) {
 	}
 }
 
-const wantChanges = `update /etc/edited
+const wantChanges = `unchanged /etc/same
+update /etc/edited
 update /etc/key (mode 0644 → 0600)
 chmod /etc/mode (mode 0644 → 0600)
-unchanged /etc/same
 create directory /new (mode 0755)
 create directory /new/deep (mode 0755)
 create /new/deep/file (mode 0600)

@@ -45,7 +45,7 @@ func runLocal(_ context.Context, env *phases.Env) error {
 	if err != nil {
 		return err
 	}
-	if err := staticpod.PutDir(env.Files, local.DataDir, 0o700); err != nil {
+	if err := staticpod.PutTree(env.Files, local.DataDir, 0o700); err != nil {
 		return err
 	}
 	return m.Put(env)

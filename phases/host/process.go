@@ -8,11 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/slipway-k8s/slipway/phases/artifact"
 )
@@ -92,6 +95,10 @@ func (p *processes) start(ctx context.Context, s service, fingerprint string) er
 	}
 	defer log.Close()
 
+	// What this process inherited from its caller, a lock's descriptor for example, must not live on in the daemon.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("closing inherited files to %s: %w", s.Name, err)
+	}
 	cmd := exec.Command(s.Argv[0], s.Argv[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = p.environ

@@ -61,6 +61,12 @@ func PutDir(files artifact.Store, path string, perm fs.FileMode) error {
 	return putMissing(files, artifact.File{Path: path, Mode: fs.ModeDir | perm})
 }
 
+// PutTree puts a directory that a component fills: whatever comes to be below it is as much slipway's as the directory.
+// One that is there already stays as it is, and what it holds stays its owner's.
+func PutTree(files artifact.Store, path string, perm fs.FileMode) error {
+	return putMissing(files, artifact.File{Path: path, Mode: fs.ModeDir | perm, Tree: true})
+}
+
 func putMissing(files artifact.Store, file artifact.File) error {
 	_, err := files.ReadFile(file.Path)
 	if err == nil {

@@ -56,6 +56,9 @@ func (e *callError) Is(target error) bool {
 // IsNotFound reports whether err says that the sandbox, container or image does not exist.
 func IsNotFound(err error) bool { return err != nil && status.Code(err) == codes.NotFound }
 
+// IsTimeout reports that the runtime ended a call, such as a command in a container, at its deadline.
+func IsTimeout(err error) bool { return err != nil && status.Code(err) == codes.DeadlineExceeded }
+
 // IsUnavailable reports whether err says that the runtime cannot be reached, or is not ready for calls yet.
 func IsUnavailable(err error) bool { return err != nil && status.Code(err) == codes.Unavailable }
 

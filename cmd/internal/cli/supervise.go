@@ -226,6 +226,9 @@ func probeDeps(client *cri.Client, log *slog.Logger) probe.Deps {
 		Logger: log,
 		Exec: func(ctx context.Context, id string, cmd []string, timeout time.Duration) (string, int, error) {
 			r, err := client.ExecSync(ctx, id, cmd, timeout)
+			if cri.IsTimeout(err) {
+				return "", 0, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+			}
 			if err != nil {
 				return "", 0, err
 			}
