@@ -8,7 +8,6 @@ REGISTRY   := https://registry.k8s.io/v2/
 # Arguments for `slipway init` in `make up`, for example INIT='--pod-network-cidr 10.244.0.0/16'.
 INIT       ?=
 E2E        := ./cmd/internal/e2e/... ./runtime/...
-STATICCHECK := $(GO) tool staticcheck
 
 .PHONY: build
 build: ## build bin/slipway, static and stripped
@@ -23,9 +22,10 @@ test: build ## run all tests: unit, golden and CLI with the race detector; as ro
 	else echo "not root on Linux: the end-to-end tests did not run"; fi
 
 .PHONY: lint
-lint: ## vet and staticcheck, with and without the end-to-end tests
-	$(GO) vet ./... && $(GO) vet -tags e2e ./...
-	$(STATICCHECK) ./... && $(STATICCHECK) -tags e2e ./...
+lint: ## vet and staticcheck, the end-to-end tests and the benchmark too
+	$(GO) vet ./...
+	$(GO) vet -tags e2e,bench ./...
+	$(GO) tool staticcheck -tags e2e,bench ./...
 
 .PHONY: images
 images: ## get the control plane's images where no registry answers: build them from Go modules into bin/images

@@ -17,15 +17,15 @@ import (
 	"github.com/slipway-k8s/slipway/phases/ledger"
 )
 
-// killed is the panic that stands for SIGKILL.
-var killed = errors.New("killed")
+// errKilled is the panic that stands for SIGKILL.
+var errKilled = errors.New("killed")
 
 // power lets a number of effects happen, then ends the run at once.
 type power struct{ left int }
 
 func (p *power) spend() {
 	if p.left--; p.left < 0 {
-		panic(killed)
+		panic(errKilled)
 	}
 }
 
@@ -62,7 +62,7 @@ func (c crashing) Remove(path string) error {
 func miniInit(t *testing.T, root string, p *power) {
 	t.Helper()
 	defer func() {
-		if r := recover(); r != nil && r != any(killed) {
+		if r := recover(); r != nil && r != any(errKilled) {
 			panic(r)
 		}
 	}()
@@ -184,7 +184,7 @@ func snapshot(t *testing.T, root string) string {
 func undo(t *testing.T, root string, p *power) {
 	t.Helper()
 	defer func() {
-		if r := recover(); r != nil && r != any(killed) {
+		if r := recover(); r != nil && r != any(errKilled) {
 			panic(r)
 		}
 	}()

@@ -111,7 +111,7 @@ func (r *round) remember() {
 	}
 	for _, c := range r.containers {
 		there[c.ID] = true
-		r.mem.Owed[c.UID] = r.mem.Owed[c.UID]
+		r.owe(c.UID)
 		if r.want != nil && c.UID == r.want.UID {
 			r.mem.Attempts[c.Name] = max(r.mem.Attempts[c.Name], c.Attempt)
 		}
@@ -233,10 +233,17 @@ func (r *round) pod() (State, string) {
 	return r.begin()
 }
 
+// owe keeps a uid in mind for its CleanUp, without hurry unless there is one already.
+func (r *round) owe(uid string) {
+	if !r.mem.Owed[uid] {
+		r.mem.Owed[uid] = false
+	}
+}
+
 // own records that the wanted version has, or is about to get, a sandbox.
 func (r *round) own() {
 	if last := r.mem.Last; last != nil {
-		r.mem.Owed[last.UID] = r.mem.Owed[last.UID]
+		r.owe(last.UID)
 	}
 	r.mem.Last = r.want
 	r.mem.Owed[r.want.UID] = false

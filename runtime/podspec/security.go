@@ -60,6 +60,7 @@ func containerSecurity(pod *corev1.Pod, c *corev1.Container, img Image, n Node) 
 	}
 	out.SupplementalGroups, out.SupplementalGroupsPolicy = groups(podSC)
 	out.Seccomp = seccomp(sc.SeccompProfile, n)
+	//lint:ignore SA1019 a kubelet still sets the deprecated field beside the new one, for runtimes that know only that
 	out.Apparmor, out.ApparmorProfile = apparmor(pod, c)
 	return out, nil
 }
