@@ -18,7 +18,7 @@ test: build ## run all tests: unit, golden and CLI with the race detector; as ro
 	$(GO) test -race ./...
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
 		$(MAKE) --no-print-directory programs && \
-		$(GO) test -tags e2e -count=1 -timeout 60m $(E2E); \
+		$(GO) test -tags e2e -p 1 -count=1 -timeout 60m $(E2E); \
 	else echo "not root on Linux: the end-to-end tests did not run"; fi
 
 .PHONY: lint

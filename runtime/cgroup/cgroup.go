@@ -23,7 +23,10 @@ type Tree struct {
 	root string
 	// hierarchies are the mounts to work in: one for v2, for v1 one per controller or set of controllers.
 	hierarchies []string
-	v2          bool
+	// unified is the v2 hierarchy of a hybrid host. The kubelet leaves it alone, but runc makes its cgroups there too,
+	// with their parents: so they are removed there and never made. "" where there is none.
+	unified string
+	v2      bool
 }
 
 // Open looks at the hierarchy mounted at root, usually /sys/fs/cgroup.
@@ -38,9 +41,13 @@ func Open(root string) (*Tree, error) {
 	t := &Tree{root: root}
 	for _, e := range entries {
 		// Joint controllers are one directory (cpu,cpuacct) with symlinks of each name: only the directory counts. The
-		// v2 hierarchy of a hybrid host (unified) has no controllers, and the kubelet leaves it alone.
+		// v2 hierarchy of a hybrid host is told by its cgroup.controllers.
 		dir := filepath.Join(root, e.Name())
-		if e.IsDir() && has(dir, "cgroup.procs") && !has(dir, "cgroup.controllers") {
+		switch {
+		case !e.IsDir() || !has(dir, "cgroup.procs"):
+		case has(dir, "cgroup.controllers"):
+			t.unified = dir
+		default:
 			t.hierarchies = append(t.hierarchies, dir)
 		}
 	}
@@ -89,7 +96,7 @@ func (t *Tree) Remove(parent string) error {
 		return err
 	}
 	var errs []error
-	for _, h := range t.hierarchies {
+	for _, h := range t.all() {
 		if err := removeTree(filepath.Join(h, parent)); err != nil {
 			errs = append(errs, fmt.Errorf("removing cgroup %s: %w", parent, err))
 			if errors.Is(err, ErrBusy) {
@@ -106,11 +113,19 @@ func (t *Tree) Prune(parents ...string) error {
 		if err := check(parent); err != nil {
 			return err
 		}
-		for _, h := range t.hierarchies {
+		for _, h := range t.all() {
 			_ = os.Remove(filepath.Join(h, parent)) // rmdir refuses what is in use: exactly the rule
 		}
 	}
 	return nil
+}
+
+// all are the hierarchies in which something may be left.
+func (t *Tree) all() []string {
+	if t.unified == "" {
+		return t.hierarchies
+	}
+	return append(slices.Clone(t.hierarchies), t.unified)
 }
 
 // Exists says whether the cgroup is in every hierarchy, as the kubelet asks before it adopts a pod.

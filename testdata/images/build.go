@@ -15,6 +15,7 @@ const (
 	kubernetesVersion = "v1.36.3"
 	etcdVersion       = "3.6.8"
 	pauseVersion      = "3.10.2"
+	containerdVersion = "v2.4.2"
 	// componentVersion is where Kubernetes programs keep what they answer to "version"; clients and kubeadm refuse
 	// v0.0.0-master, the value of an unstamped build.
 	componentVersion = "k8s.io/component-base/version"
@@ -40,6 +41,10 @@ func sets(all bool) []set {
 		{module: "kubernetes", packages: kube, ldflags: stamp()},
 	}
 	if all {
+		groups = append(groups, set{module: "containerd", packages: map[string]string{
+			"containerd":              "github.com/containerd/containerd/v2/cmd/containerd",
+			"containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+		}, ldflags: "-s -w -X github.com/containerd/containerd/v2/version.Version=" + containerdVersion})
 		groups = append(groups, set{module: "kubernetes", packages: map[string]string{
 			"kubeadm": "k8s.io/kubernetes/cmd/kubeadm", "kubelet": "k8s.io/kubernetes/cmd/kubelet",
 		}, ldflags: stamp()})

@@ -28,7 +28,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("images", flag.ContinueOnError)
 	out := flags.String("out", "", "directory for the image archives")
 	programs := flags.String("programs", "", "directory for kubectl, and with -all for kubeadm, kubelet and the rest")
-	all := flags.Bool("all", false, "also build kubeadm and kubelet, which the parity tests and the benchmark use")
+	all := flags.Bool("all", false, "also build kubeadm, kubelet and containerd 2, which the tests and the benchmark use")
 	cache := flags.String("cache", defaultCache(), "directory that keeps finished builds")
 	source := flags.String("source", ".", "directory of this module")
 	if err := flags.Parse(args); err != nil {

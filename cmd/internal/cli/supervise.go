@@ -50,7 +50,7 @@ type superviseFlags struct {
 func newSupervise(std Streams, g *global) *cobra.Command {
 	var f superviseFlags
 	cmd := &cobra.Command{
-		Use: "supervise", Short: "Run the static pods of a manifest directory, in the foreground", Args: cobra.NoArgs,
+		Use: "supervise", Short: "Run the static pods of a manifest directory, in the foreground", Args: noArguments,
 		Long: "supervise reads a KubeletConfiguration and runs the static pods of its staticPodPath and staticPodURL through the container\n" +
 			"runtime at its containerRuntimeEndpoint. It needs no init before it. Ending it ends no pod: started again, it adopts what runs.",
 		Example: "  slipway supervise --config /var/lib/kubelet/config.yaml --node-name edge1",

@@ -123,13 +123,13 @@ func tail(s string, lines int) string {
 // kubectl runs the real kubectl against the node.
 func kubectl(t *testing.T, args ...string) result {
 	t.Helper()
-	return run(t, time.Minute, program("kubectl"), append([]string{"--kubeconfig", "/etc/kubernetes/admin.conf"}, args...)...)
+	return run(t, time.Minute, program("kubectl"), append([]string{"--kubeconfig", "/etc/kubernetes/admin.conf", "--cache-dir", t.TempDir()}, args...)...)
 }
 
 // superKubectl runs kubectl with the credentials that need no role binding.
 func superKubectl(t *testing.T, args ...string) result {
 	t.Helper()
-	return run(t, time.Minute, program("kubectl"), append([]string{"--kubeconfig", "/etc/kubernetes/super-admin.conf"}, args...)...)
+	return run(t, time.Minute, program("kubectl"), append([]string{"--kubeconfig", "/etc/kubernetes/super-admin.conf", "--cache-dir", t.TempDir()}, args...)...)
 }
 
 // container is one row of `slipway ps -o json`.
