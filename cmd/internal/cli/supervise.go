@@ -134,6 +134,9 @@ func runSupervise(ctx context.Context, std Streams, g *global, f superviseFlags)
 				log.Info("supervising", "node", f.nodeName, "runtime", endpoint)
 				notify(log, daemon.SdNotifyReady)
 				debug.FreeOSMemory() // what start-up needed is not needed again
+				if err := releaseProgram(); err != nil {
+					log.Debug("keeping start-up's pages", "reason", err.Error())
+				}
 			},
 		})
 		return pods.Run(ctx)
