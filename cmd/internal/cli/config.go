@@ -129,7 +129,7 @@ func readInput(in io.Reader, name string) ([]byte, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, fmt.Errorf("reading the configuration: %w", err)
+			return nil, fmt.Errorf("reading %q: %w", name, reason(err))
 		}
 		defer f.Close()
 		in = f

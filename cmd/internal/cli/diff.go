@@ -14,24 +14,26 @@ import (
 
 func newDiff(std Streams, g *global) *cobra.Command {
 	var f configFlags
+	var root string
 	var out output
 	cmd := &cobra.Command{
-		Use: "diff", Short: "Show what init would change on this machine", Args: cobra.NoArgs,
+		Use: "diff", Short: "Show what init would change on this machine", Args: noArguments,
 		Long: "diff compares the files that init would write with those that are there. The exit code is 0 when they are the same, 2 when\n" +
 			"they differ and 1 after an error. Secrets are shown by size and SHA-256 only.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDiff(cmd.Context(), std, g, f, out) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDiff(cmd.Context(), std, g, f, root, out) },
 	}
 	f.register(cmd.Flags())
+	cmd.Flags().StringVar(&root, "root", "", "compare with the files below `DIRECTORY`, as init --root writes them")
 	out.register(cmd.Flags(), "text", "json")
 	return cmd
 }
 
-func runDiff(ctx context.Context, std Streams, g *global, f configFlags, out output) error {
+func runDiff(ctx context.Context, std Streams, g *global, f configFlags, root string, out output) error {
 	cluster, err := f.load(std, g)
 	if err != nil {
 		return err
 	}
-	overlay := artifact.NewOverlay(artifact.Disk{})
+	overlay := artifact.NewOverlay(artifact.Disk{Root: root})
 	var changes []artifact.Change
 	env := &phases.Env{Config: cluster, Files: overlay, Host: host.NewNarrator(), Now: time.Now, Report: func(e phases.Event) {
 		if e.Kind == phases.Changed && e.Change.Op != artifact.Unchanged {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 )
@@ -34,7 +35,8 @@ func (e *exit) Error() string {
 }
 func (e *exit) Unwrap() error { return e.err }
 
-// fail prints an error and returns the exit code: 1, or the one that the error carries.
+// fail prints an error and returns the exit code: 1, or the one that the error carries. Of several problems each has a
+// line that names slipway, so that they are found in a log.
 func fail(out io.Writer, err error) int {
 	code := 1
 	var e *exit
@@ -44,8 +46,13 @@ func fail(out io.Writer, err error) int {
 			return code
 		}
 	}
-	text := strings.TrimSpace(err.Error())
-	fmt.Fprintf(out, "slipway: %s\n", text)
+	for line := range strings.Lines(strings.TrimSpace(err.Error())) {
+		if line = strings.TrimRight(line, "\n"); strings.HasPrefix(line, " ") { // it goes with the one above
+			fmt.Fprintln(out, line)
+		} else {
+			fmt.Fprintf(out, "slipway: %s\n", line)
+		}
+	}
 	var h *hinted
 	if errors.As(err, &h) {
 		for line := range strings.Lines(h.hint) {
@@ -53,6 +60,14 @@ func fail(out io.Writer, err error) int {
 		}
 	}
 	return code
+}
+
+// reason strips the operation and path that os puts before the cause, where our message has named them.
+func reason(err error) error {
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
 }
 
 func sortedKeys(set map[string]bool) []string {

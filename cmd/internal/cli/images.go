@@ -14,7 +14,7 @@ import (
 )
 
 func newImages(std Streams, g *global) *cobra.Command {
-	cmd := &cobra.Command{Use: "images", Short: "List, load and pull the control plane's images", Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: "images", Short: "List, load and pull the control plane's images", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(newImagesList(std, g), newImagesLoad(std, g), newImagesPull(std, g))
 	return cmd
@@ -33,7 +33,7 @@ func newImagesList(std Streams, g *global) *cobra.Command {
 	var f configFlags
 	var out output
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the images that init needs, and which of them the runtime has", Args: cobra.NoArgs,
+		Use: "list", Short: "List the images that init needs, and which of them the runtime has", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runImagesList(cmd.Context(), std, g, f, out) },
 	}
 	f.register(cmd.Flags())

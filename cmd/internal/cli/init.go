@@ -16,6 +16,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/preflight"
 )
 
 // initFlags are those of init and of each of its phases.
@@ -40,7 +41,7 @@ func (f *initFlags) register(flags *pflag.FlagSet) {
 func newInit(std Streams, g *global) *cobra.Command {
 	var f initFlags
 	cmd := &cobra.Command{
-		Use: "init", Short: "Turn this machine into a control-plane node", Args: cobra.NoArgs,
+		Use: "init", Short: "Turn this machine into a control-plane node", Args: noArguments,
 		Long: "init runs these phases, in this order. Each can be run alone with \"slipway init phase NAME\", and left out with --skip-phases.\n" +
 			"An init that was interrupted is continued by running it again, and taken back by \"slipway reset\".\n\n" + phaseList(initWorkflow()),
 		Example: "  slipway init\n  slipway init --dry-run -o yaml\n  slipway init --config kubeadm.yaml --image-archives /media/images",
@@ -53,7 +54,7 @@ func newInit(std Streams, g *global) *cobra.Command {
 
 // newInitPhase builds one command per phase, nested as the phases are.
 func newInitPhase(std Streams, g *global) *cobra.Command {
-	root := &cobra.Command{Use: "phase", Short: "Run one phase of init", Args: cobra.NoArgs,
+	root := &cobra.Command{Use: "phase", Short: "Run one phase of init", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	commands := map[string]*cobra.Command{"": root}
 	var names []string
@@ -75,7 +76,7 @@ func newInitPhase(std Streams, g *global) *cobra.Command {
 func newOnePhase(std Streams, g *global, name string, p phases.Phase) *cobra.Command {
 	var f initFlags
 	cmd := &cobra.Command{
-		Use: name[strings.LastIndex(name, "/")+1:], Short: p.Short, Long: p.Long, Args: cobra.NoArgs,
+		Use: name[strings.LastIndex(name, "/")+1:], Short: p.Short, Long: p.Long, Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runInit(cmd.Context(), std, g, f, []string{name}) },
 	}
 	f.register(cmd.Flags())
@@ -101,6 +102,8 @@ type session struct {
 	overlay *artifact.Overlay
 	flush   artifact.Flush
 	ui      *ui
+	// refused takes back what was noted on the machine before preflight: a machine that is refused stays as it was.
+	refused func() error
 }
 
 func runInit(ctx context.Context, std Streams, g *global, f initFlags, only []string) error {
@@ -113,30 +116,33 @@ func runInit(ctx context.Context, std Streams, g *global, f initFlags, only []st
 	if f.preview && f.root != "" {
 		return errors.New("--dry-run writes nothing, --root writes below a directory: use one of them")
 	}
-	screen := &ui{out: std.Err, tty: isTerminal(std.Err, std.Environ), would: f.preview}
-	if f.trace != "" {
-		screen.trace = newTrace(start)
+	plan, err := initWorkflow().Plan(only, cluster.SkipPhases)
+	if err != nil {
+		return withHint(err, "slipway init --help lists the phases")
 	}
 	if f.archives != "" {
 		if cluster.Paths.ImageArchives, err = filepath.Abs(f.archives); err != nil {
 			return fmt.Errorf("--image-archives: %w", err)
 		}
 	}
+	var timeline *trace
+	if f.trace != "" {
+		timeline = newTrace(start)
+	}
+	screen := newUI(std, f.preview, timeline)
 	s, release, err := open(std, cluster, f, screen)
 	if err != nil {
+		screen.close()
 		return err
 	}
 	defer release()
-	plan, err := initWorkflow().Plan(only, cluster.SkipPhases)
-	if err != nil {
-		return err
-	}
-	err = plan.Run(ctx, s.env, s.flush)
-	if screen.trace != nil {
-		err = errors.Join(err, screen.trace.write(f.trace))
+	err = s.run(ctx, plan)
+	screen.close()
+	if timeline != nil {
+		err = errors.Join(err, timeline.write(f.trace))
 	}
 	if err != nil {
-		return interrupted(ctx, err)
+		return interrupted(ctx, g, err)
 	}
 	if err := printChanges(std, s, f.out.format, cluster); err != nil {
 		return err
@@ -147,48 +153,73 @@ func runInit(ctx context.Context, std Streams, g *global, f initFlags, only []st
 	return nil
 }
 
+// run runs the plan, and has the timeline follow the pods meanwhile.
+func (s *session) run(ctx context.Context, plan phases.Plan) error {
+	if s.ui.trace != nil {
+		pods := newPodTimes(s.ui.trace)
+		follow, stop := context.WithCancel(ctx)
+		followed := make(chan struct{})
+		supervisor := newLocal(s.env.Config.Paths.SupervisorSocket)
+		go func() { // ended by stop, waited for below
+			defer close(followed)
+			pods.follow(follow, supervisor)
+		}()
+		defer func() {
+			stop()
+			<-followed
+			if list, err := supervisor.pods(context.WithoutCancel(ctx)); err == nil { // what the stream had not told yet
+				pods.see(list.Items, time.Now())
+			}
+		}()
+	}
+	err := plan.Run(ctx, s.env, s.flush)
+	if errors.As(err, new(*preflight.Error)) {
+		err = errors.Join(err, s.refused())
+	}
+	return err
+}
+
 // open puts a session together. The four modes of design.md's table differ here and nowhere else.
 func open(std Streams, cluster *config.Cluster, f initFlags, screen *ui) (*session, func(), error) {
-	s := &session{ui: screen, env: &phases.Env{Config: cluster, Now: time.Now, Report: screen.report}}
-	narrated := host.NewNarrator()
+	s := &session{ui: screen, env: &phases.Env{Config: cluster, Now: time.Now, Report: screen.report}, refused: func() error { return nil }}
+	release := func() {}
 	switch {
 	case f.preview:
 		s.overlay = artifact.NewOverlay(artifact.Disk{})
-		s.env.Host, s.flush = narrated, s.overlay.Preview
+		s.env.Host, s.flush = host.NewNarrator(), s.overlay.Preview
 	case f.root != "":
-		s.overlay = artifact.NewOverlay(artifact.Disk{Root: f.root})
-		s.env.Host, s.flush = narrated, s.overlay.Commit
+		below, unlock, err := openRoot(f.root, cluster)
+		if err != nil {
+			return nil, nil, err
+		}
+		s.overlay, release = artifact.NewOverlay(below), unlock
+		s.env.Host, s.flush = host.NewNarrator(), s.overlay.Commit
 	default:
 		if os.Geteuid() != 0 {
 			return nil, nil, withHint(errors.New("init must run as root"), "--dry-run and --root DIRECTORY need no rights")
 		}
-		live, recorded, release, err := openLive(std, cluster)
+		live, recorded, book, err := openLive(std, cluster)
 		if err != nil {
 			return nil, nil, err
 		}
-		s.overlay = artifact.NewOverlay(recorded)
+		s.overlay, release, s.refused = artifact.NewOverlay(recorded), book.close, book.discard
 		s.env.Host, s.flush = live, s.overlay.Commit
-		s.env.Files = s.overlay
-		return s, release, nil
 	}
 	s.env.Files = s.overlay
-	return s, func() {}, nil
+	return s, release, nil
 }
 
 // interrupted adds to an error after Ctrl-C how to go on.
-func interrupted(ctx context.Context, err error) error {
+func interrupted(ctx context.Context, g *global, err error) error {
 	if ctx.Err() == nil {
 		return err
 	}
-	return withHint(fmt.Errorf("interrupted: %w", err), "go on with: slipway init\ntake it back with: slipway reset")
+	return withHint(fmt.Errorf("interrupted: %w", err), "go on with: slipway init"+g.suffix()+"\ntake it back with: slipway reset"+g.suffix())
 }
 
 // welcome says how to use what init made.
 func welcome(c *config.Cluster, took time.Duration) string {
-	instance := ""
-	if c.Instance != "" {
-		instance = " --instance " + c.Instance
-	}
+	instance := (&global{instance: c.Instance}).suffix()
 	return fmt.Sprintf("\nThe control plane of %s is ready (%s).\n\n  export KUBECONFIG=%s\n  kubectl get --raw '/readyz?verbose'\n\n"+
 		"  slipway%[4]s status     what runs, since when, certificates\n  slipway%[4]s reset      take it away again\n",
 		c.NodeName, elapsed(took), c.Paths.Kubeconfig("admin.conf"), instance)

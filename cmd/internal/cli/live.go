@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/slipway-k8s/slipway/phases/artifact"
@@ -13,31 +14,70 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/cri"
 )
 
-// openLive takes the lock, opens the ledger, and returns the host and the disk that act on this machine. release gives
-// the lock back.
-func openLive(std Streams, cluster *config.Cluster) (host.Host, artifact.Store, func(), error) {
-	unlock, err := ledger.Lock("", cluster.Paths.InitLock)
+// book is the ledger of a run, under the lock that keeps other runs away.
+type book struct {
+	*ledger.Ledger
+	path   string // as it is on disk
+	fresh  bool   // this run began it
+	unlock func()
+}
+
+// openBook takes the lock and opens the ledger, below root ("" for this machine).
+func openBook(root string, p config.Paths) (*book, error) {
+	unlock, err := ledger.Lock(root, p.InitLock)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(root, p.Ledger)
+	b := &book{path: path, fresh: !exists(path), unlock: unlock}
+	if b.Ledger, err = ledger.Open(root, p.Ledger); err != nil {
+		unlock()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *book) close() {
+	b.Close() //nolint:errcheck // every entry is synced already
+	b.unlock()
+}
+
+// discard removes a ledger that this run began, where nothing that it names was made. An older one stays.
+func (b *book) discard() error {
+	if !b.fresh {
+		return nil
+	}
+	if err := os.Remove(b.path); err != nil {
+		return fmt.Errorf("removing the ledger of a run that did nothing: %w", err)
+	}
+	return nil // unlock removes the directory, if it made it
+}
+
+// openRoot returns the disk below a directory, with a ledger there of what is written.
+func openRoot(root string, cluster *config.Cluster) (artifact.Store, func(), error) {
+	b, err := openBook(root, cluster.Paths)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ledger.Recorded(artifact.Disk{Root: root}, b.Ledger), b.close, nil
+}
+
+// openLive takes the lock, opens the ledger, and returns the host and the disk that act on this machine. The caller
+// closes the book.
+func openLive(std Streams, cluster *config.Cluster) (host.Host, artifact.Store, *book, error) {
+	b, err := openBook("", cluster.Paths)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	book, err := ledger.Open("", cluster.Paths.Ledger)
-	if err != nil {
-		unlock()
+	if err := recordRuntime(b.Ledger, cluster); err != nil {
+		b.close()
 		return nil, nil, nil, err
 	}
-	release := func() {
-		book.Close()
-		unlock()
-	}
-	if err := recordRuntime(book, cluster); err != nil {
-		release()
-		return nil, nil, nil, err
-	}
-	disk := ledger.Recorded(artifact.Disk{}, book)
+	disk := ledger.Recorded(artifact.Disk{}, b.Ledger)
 	live := host.NewLive(host.Options{
-		Paths: cluster.Paths, Facts: cluster.Facts, Files: disk, Ledger: book, Images: imageStore{}, Environ: std.Environ,
+		Paths: cluster.Paths, Facts: cluster.Facts, Files: disk, Ledger: b.Ledger, Images: imageStore{}, Environ: std.Environ,
 	})
-	return live, disk, release, nil
+	return live, disk, b, nil
 }
 
 // recordRuntime notes where the pods will run, and what they and their supervisor leave outside slipway's own

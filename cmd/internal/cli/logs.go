@@ -18,7 +18,7 @@ func newLogs(std Streams, g *global) *cobra.Command {
 		container string
 	}
 	cmd := &cobra.Command{
-		Use: "logs COMPONENT", Short: "Print the log of a component", Args: cobra.ExactArgs(1),
+		Use: "logs COMPONENT", Short: "Print the log of a component", Args: oneArgument("component", "slipway logs etcd"),
 		Long: "logs prints the log of the newest attempt of a static pod's container. COMPONENT is a pod's name with or without the node\n" +
 			"(etcd, kube-apiserver-node1), optionally as NAMESPACE/NAME. The files are read directly: neither the supervisor nor the API\n" +
 			"server needs to run.",
@@ -35,7 +35,7 @@ func newLogs(std Streams, g *global) *cobra.Command {
 }
 
 func runLogs(ctx context.Context, std Streams, g *global, component, container string, tail int, follow bool) error {
-	namespace, pod, err := findLogs(g.paths().PodLogs, component)
+	namespace, pod, err := findLogs(g, component)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,8 @@ func runLogs(ctx context.Context, std Streams, g *global, component, container s
 
 // findLogs returns the namespace and name of the pod that a component name means, by the log directories that exist:
 // NAMESPACE_NAME_UID.
-func findLogs(podLogs, component string) (namespace, pod string, err error) {
+func findLogs(g *global, component string) (namespace, pod string, err error) {
+	podLogs := g.paths().PodLogs
 	wantNS, want, qualified := strings.Cut(component, "/")
 	if !qualified {
 		wantNS, want = "", component
@@ -83,7 +84,7 @@ func findLogs(podLogs, component string) (namespace, pod string, err error) {
 	case len(matches) > 1:
 		return "", "", fmt.Errorf("%q may mean any of: %s", component, strings.Join(matches, ", "))
 	case len(names) == 0:
-		return "", "", withHint(fmt.Errorf("no pod has a log below %s", podLogs), "is this node initialised? Run: slipway status")
+		return "", "", withHint(fmt.Errorf("no pod has a log below %s", podLogs), supervisorHint(g))
 	}
 	return "", "", withHint(fmt.Errorf("no pod named %q has a log", component), "there are logs of: "+strings.Join(sortedKeys(names), ", "))
 }
@@ -105,6 +106,10 @@ func completeComponents(g *global) func(*cobra.Command, []string, string) ([]str
 
 // supervisorHint is what to do when the supervisor does not answer.
 func supervisorHint(g *global) string {
-	return "on an initialised node start it with: systemctl start " + g.paths().SupervisorUnit +
-		", or without systemd: slipway init phase supervisor supervise; its log is in " + g.paths().Logs
+	paths := g.paths()
+	if !exists(paths.Ledger) && !exists(paths.KubeletConfig) {
+		return "this machine is no node yet: make it one with: slipway init" + g.suffix()
+	}
+	return "start it with: slipway init phase supervisor supervise" + g.suffix() + ", or under systemd: systemctl start " + paths.SupervisorUnit +
+		"\nits log is in " + paths.Logs + ", or under systemd: journalctl -u " + paths.SupervisorUnit
 }

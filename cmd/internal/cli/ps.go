@@ -12,7 +12,7 @@ import (
 func newPs(std Streams, g *global) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
-		Use: "ps", Short: "List the containers of this node's static pods", Args: cobra.NoArgs,
+		Use: "ps", Short: "List the containers of this node's static pods", Args: noArguments,
 		Long: "ps lists every container that the supervisor runs, as crictl ps shows it. It asks the supervisor's socket: no API server is needed.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPs(cmd.Context(), std, g, out) },
 	}

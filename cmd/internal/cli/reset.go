@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func newReset(std Streams, g *global) *cobra.Command {
 		out            output
 	}
 	cmd := &cobra.Command{
-		Use: "reset", Short: "Take away what init made, and nothing else", Args: cobra.NoArgs,
+		Use: "reset", Short: "Take away what init made, and nothing else", Args: noArguments,
 		Long: "reset undoes what the ledger records: it stops the pods, the API server before etcd, and removes the files, directories and\n" +
 			"units that init made. What slipway did not make stays. It saves nothing: etcd's data goes with the rest.\n" +
 			"It works after an init that did not finish, and with containerd dead, and may be repeated.",
@@ -43,6 +44,9 @@ func runReset(ctx context.Context, std Streams, g *global, root string, force, p
 	paths := g.paths()
 	if root == "" && os.Geteuid() != 0 {
 		return withHint(errors.New("reset must run as root"), "what it would do is in the ledger "+paths.Ledger)
+	}
+	if !exists(filepath.Join(root, paths.State)) { // the lock would make it
+		return printPlan(std.Out, nil, out)
 	}
 	if !preview {
 		release, err := ledger.Lock(root, paths.InitLock)
@@ -85,17 +89,17 @@ func runReset(ctx context.Context, std Streams, g *global, root string, force, p
 		}
 	})
 	if err != nil {
-		return interruptedReset(ctx, err)
+		return interruptedReset(ctx, g, err)
 	}
 	fmt.Fprintf(std.Err, "reset done (%s)\n", elapsed(time.Since(start)))
 	return nil
 }
 
-func interruptedReset(ctx context.Context, err error) error {
+func interruptedReset(ctx context.Context, g *global, err error) error {
 	if ctx.Err() == nil {
 		return err
 	}
-	return withHint(err, "run slipway reset again to go on")
+	return withHint(err, "go on with: slipway reset"+g.suffix())
 }
 
 // printPlan prints every action on a line of its own: the same before a reset and instead of one.

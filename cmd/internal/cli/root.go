@@ -3,16 +3,15 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
-	"golang.org/x/term"
 
 	"github.com/slipway-k8s/slipway/phases/config"
 )
@@ -47,6 +46,14 @@ type global struct {
 
 func (g *global) paths() config.Paths { return config.NewPaths(g.instance) }
 
+// suffix is what a command that a message shows needs to mean the same instance.
+func (g *global) suffix() string {
+	if g.instance == "" {
+		return ""
+	}
+	return " --instance " + g.instance
+}
+
 var instanceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?$`)
 
 // NewRoot returns the command tree.
@@ -59,7 +66,7 @@ func NewRoot(std Streams) *cobra.Command {
 			"kube-controller-manager and kube-scheduler as static pods and runs them through containerd under a supervisor of its own:\n" +
 			"no kubelet, no init system and no Docker needed.\n\n" +
 			"Every flag can also be set by a variable: SLIPWAY_ and the flag's name in capitals, with _ for -.",
-		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		SilenceUsage: true, SilenceErrors: true, Args: noArguments,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := applyEnvironment(settings, cmd.Flags(), g.origins); err != nil {
 				return err
@@ -72,7 +79,7 @@ func NewRoot(std Streams) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&g.instance, "instance", "", "`NAME` of the instance, where a host has several; each has its own directories")
-	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newInit(std, g), newDiff(std, g), newReset(std, g), newSupervise(std, g), newStatus(std, g), newPs(std, g),
 		newLogs(std, g), newImages(std, g), newVersion(std))
 	return root
@@ -90,6 +97,9 @@ func applyEnvironment(settings *viper.Viper, flags *pflag.FlagSet, origins map[s
 		}
 		variable := "SLIPWAY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		if err := flags.Set(f.Name, settings.GetString(f.Name)); err != nil {
+			if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
+				err = valueError(invalid)
+			}
 			failed = fmt.Errorf("%s: %w", variable, err)
 			return
 		}
@@ -122,15 +132,6 @@ func (o *output) Set(s string) error {
 		}
 	}
 	return fmt.Errorf("%q is none of %s", s, strings.Join(o.allowed, ", "))
-}
-
-// isTerminal tells whether a stream is a terminal that can move its cursor.
-func isTerminal(w io.Writer, environ []string) bool {
-	f, ok := w.(*os.File)
-	if !ok || lookup(environ, "TERM") == "dumb" {
-		return false
-	}
-	return term.IsTerminal(int(f.Fd()))
 }
 
 // lookup returns a variable of an environment, the last one winning as in a shell.

@@ -20,7 +20,7 @@ import (
 func newStatus(std Streams, g *global) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show the control plane of this node: components, certificates, paths", Args: cobra.NoArgs,
+		Use: "status", Short: "Show the control plane of this node: components, certificates, paths", Args: noArguments,
 		Long: "status shows what runs on this node, since when and why not, how long the certificates are good, and where things are.\n" +
 			"It asks the supervisor and reads files: no API server is needed. The exit code is 1 when a component is not ready.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd.Context(), std, g, out) },

@@ -4,35 +4,53 @@ package cli
 //   - Results go to stdout: manifests, lists, JSON. Nothing else does, so that it can be piped.
 //   - Progress, warnings and errors go to stderr. An error starts with "slipway: ", has no capital and no final period;
 //     what to do about it follows on lines of its own.
-//   - One line per phase, with its time. On a terminal long work shows a bar or spinner that leaves nothing behind.
+//   - One line per phase, with its time, and below it what the phase changed and has to tell. What only shows that long
+//     work moves on is for terminals, where it stands on a last line that leaves nothing behind; elsewhere it is
+//     printed when nothing else was for a while.
 //   - Secrets are never printed; a secret file is named with its size and SHA-256 at most.
 // This file is the only one that turns events into text.
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
 	"sync"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/artifact"
 )
 
-// ui renders the events of one run. It may be used from several goroutines.
+// patience is how long a log may stand still before it shows what is waited for. A phase takes milliseconds, all of
+// init some seconds: who reads a log of ten quiet seconds wonders.
+const patience = 10 * time.Second
+
+// ui renders the events of one run. It may be used from several goroutines. Use newUI, and close it.
 type ui struct {
 	out   io.Writer // stderr
-	tty   bool
-	would bool // the run only tells what it would do
+	would bool      // the run only tells what it would do
+	trace *trace    // nil without --trace
 
 	mu      sync.Mutex
-	bar     *progressbar.ProgressBar
-	barText string
+	live    *activity // nil off a terminal
+	details []string  // of the phase at work: its own line comes first
+	spoke   time.Time // when the last line was printed
 	changes []artifact.Change
-	trace   *trace // nil without --trace
+}
+
+func newUI(std Streams, would bool, t *trace) *ui {
+	u := &ui{out: std.Err, would: would, trace: t}
+	if terminal, ok := terminalOf(std.Err, std.Environ); ok && !would {
+		u.live = newActivity(&u.mu, terminal)
+	}
+	return u
+}
+
+// close ends what moves on the terminal.
+func (u *ui) close() {
+	if u.live != nil {
+		u.live.close()
+	}
 }
 
 // report is the Env.Report of a run.
@@ -44,97 +62,85 @@ func (u *ui) report(e phases.Event) {
 	}
 	switch e.Kind {
 	case phases.PhaseStarted:
-		u.spin(e)
-	case phases.Progress:
-		u.progress(e)
+		if u.spoke.IsZero() {
+			u.spoke = e.Time
+		}
+		if u.live != nil {
+			u.live.begin(e.Phase)
+		}
 	case phases.Changed:
 		if e.Change.Op != artifact.Unchanged {
 			u.changes = append(u.changes, e.Change)
-			u.line("  %s", describe(e.Change, u.would))
+			u.detail(e, describe(e.Change, u.would))
 		}
 	case phases.Note:
-		u.line("  %s", e.Text)
+		u.detail(e, e.Text)
 	case phases.Warning:
-		u.line("warning: %s", e.Text)
+		u.line(e, "warning: "+e.Text)
+	case phases.Progress:
+		u.progress(e)
 	case phases.PhaseDone:
-		u.clear()
-		if !u.would {
-			u.line("%-40s %8s", e.Phase, elapsed(e.Elapsed))
-		}
+		u.end(e, "")
 	case phases.PhaseFailed:
-		u.clear()
-		u.line("%-40s %8s  failed", e.Phase, elapsed(e.Elapsed))
+		u.end(e, "  failed")
 	}
 }
 
-// line prints one line and puts a running bar back below it at its next step.
-func (u *ui) line(format string, args ...any) {
-	if u.bar != nil {
-		u.bar.Clear()
-	}
-	fmt.Fprintf(u.out, format+"\n", args...)
-}
-
-// spin shows, on a terminal, which phase is at work.
-func (u *ui) spin(e phases.Event) {
-	if !u.tty || u.would {
+// detail keeps a line back until its phase's own, save for a preview, which has none.
+func (u *ui) detail(e phases.Event, text string) {
+	if u.would {
+		u.line(e, "  "+text)
 		return
 	}
-	u.clear()
-	u.bar, u.barText = newBar(u.out, -1, "", e.Phase), e.Phase
+	u.details = append(u.details, text)
 }
 
-// progress moves the bar of long work; off a terminal it prints a line for every step that has a text of its own.
 func (u *ui) progress(e phases.Event) {
-	if !u.tty {
-		if e.Text != "" && (e.Unit != "B" || e.Done == 0 || e.Done == e.Total) {
-			u.line("  %s", e.Text)
-		}
-		return
+	switch {
+	case u.live != nil:
+		u.live.progress(e)
+	case u.would && e.Text != "":
+		u.line(e, "  "+e.Text)
+	case e.Text != "" && e.Time.Sub(u.spoke) >= patience:
+		u.line(e, "  "+e.Phase+": "+e.Text)
 	}
-	if u.bar == nil || u.barText != e.Text || int64(u.bar.GetMax64()) != e.Total {
-		u.clear()
-		u.bar, u.barText = newBar(u.out, max(e.Total, -1), e.Unit, e.Text), e.Text
-	}
-	u.bar.Set64(e.Done)
 }
 
-func newBar(out io.Writer, total int64, unit, text string) *progressbar.ProgressBar {
-	if total == 0 {
-		total = -1
+// end prints a phase's line and what belongs below it.
+func (u *ui) end(e phases.Event, how string) {
+	if u.live != nil {
+		u.live.end()
 	}
-	return progressbar.NewOptions64(total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(text),
-		progressbar.OptionShowBytes(unit == "B"), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSpinnerType(14), progressbar.OptionSetElapsedTime(true))
+	if !u.would || how != "" {
+		u.line(e, fmt.Sprintf("%-40s %8s%s", e.Phase, elapsed(e.Elapsed), how))
+	}
+	for _, text := range u.details {
+		u.line(e, "  "+text)
+	}
+	u.details = nil
 }
 
-func (u *ui) clear() {
-	if u.bar != nil {
-		u.bar.Clear()
-		u.bar = nil
+// line prints one line, above the moving one where there is one.
+func (u *ui) line(e phases.Event, text string) {
+	if u.live != nil {
+		u.live.hide()
 	}
+	fmt.Fprintln(u.out, text)
+	u.spoke = e.Time
 }
 
 // describe is the line for one change, in the same words for a run and for its preview.
 func describe(c artifact.Change, would bool) string {
-	verb := map[artifact.Op]string{artifact.Create: "create", artifact.Update: "update", artifact.Chmod: "chmod", artifact.Remove: "remove"}[c.Op]
+	verb := c.Op.String()
 	if would {
 		verb = "would " + verb
 	}
-	f := c.After
-	if f == nil {
-		f = c.Before
-	}
+	f := c.File()
 	kind := ""
 	if f.Mode.IsDir() {
 		kind = "/"
 	}
-	return fmt.Sprintf("%s %s%s %04o", verb, f.Path, kind, f.Mode.Perm())
-}
-
-// fingerprint is all that is ever shown of a secret's content.
-func fingerprint(f artifact.File) string {
-	return fmt.Sprintf("%d bytes, SHA-256 %x", len(f.Data), sha256.Sum256(f.Data))
+	return fmt.Sprintf("%s %s%s %s", verb, f.Path, kind, permission(f.Mode))
 }
 
 // elapsed rounds a duration to what a reader cares for: milliseconds below a second, tenths above.

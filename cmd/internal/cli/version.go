@@ -25,7 +25,7 @@ type versions struct {
 func newVersion(std Streams) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
-		Use: "version", Short: "Print the versions of slipway and of the Kubernetes it installs", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the versions of slipway and of the Kubernetes it installs", Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			v := versions{Slipway: version, Commit: commit(), Kubernetes: config.DefaultKubernetesVersion,
 				Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
