@@ -135,5 +135,7 @@ type HostFacts struct {
 	ResolvConf       string            `json:"resolvConf"`       // "/run/systemd/resolve/resolv.conf" with systemd-resolved active, else ""
 	Systemd          bool              `json:"systemd"`          // PID 1 is systemd
 	RestrictOOMScore bool              `json:"restrictOOMScore"` // CAP_SYS_RESOURCE is missing: oom_score_adj cannot be lowered
+	Snapshotter      string            `json:"snapshotter"`      // of slipway's own containerd; "" is overlayfs
+	CNIBinDir        string            `json:"cniBinDir"`        // where CNI plugins are; "" is /opt/cni/bin
 	Executable       string            `json:"executable"`       // absolute path of the running slipway binary, for units
 }

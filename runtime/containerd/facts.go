@@ -18,25 +18,50 @@ const (
 
 // Facts are what a containerd configuration depends on beyond what the user chose.
 type Facts struct {
-	Snapshotter   string // overlayfs, or native where overlayfs cannot be mounted; "" is overlayfs
+	Snapshotter   string // overlayfs, or native where overlayfs cannot be used; "" is overlayfs
 	LowerOOMScore bool   // whether processes may be made less likely to be killed: CAP_SYS_RESOURCE
 	CNIBinDir     string // "" is /opt/cni/bin
 }
 
-// Detect looks at the machine. dir is a directory on the file system that containerd's root will be on; an overlay is
-// mounted in it for a moment. Without the right to mount, overlayfs is taken to work: containerd itself runs as root.
+// Detect looks at the machine and changes nothing. dir is where containerd's root will be; it need not exist yet.
 func Detect(dir string) (Facts, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return Facts{}, fmt.Errorf("reading this process's capabilities: %w", err)
 	}
-	f := Facts{Snapshotter: overlayfs, LowerOOMScore: mayLowerOOMScore(status), CNIBinDir: cniBinDir("/opt/cni/bin", "/usr/lib/cni")}
-	if err := tryOverlay(dir); errors.Is(err, errNoOverlay) {
-		f.Snapshotter = native
-	} else if err != nil && !errors.Is(err, os.ErrPermission) {
-		return Facts{}, err
+	kind, err := fileSystem(dir)
+	if err != nil {
+		return Facts{}, fmt.Errorf("looking at the file system of %q: %w", dir, err)
 	}
-	return f, nil
+	return Facts{
+		Snapshotter: snapshotterOn(kind), LowerOOMScore: mayLowerOOMScore(status), CNIBinDir: cniBinDir("/opt/cni/bin", "/usr/lib/cni"),
+	}, nil
+}
+
+// fileSystem returns the magic number of the file system that dir is on, or will be once it is made.
+func fileSystem(dir string) (int64, error) {
+	for {
+		var st unix.Statfs_t
+		err := unix.Statfs(dir, &st)
+		if err == nil {
+			return st.Type, nil
+		}
+		if parent := filepath.Dir(dir); errors.Is(err, unix.ENOENT) && parent != dir {
+			dir = parent
+			continue
+		}
+		return 0, err
+	}
+}
+
+// snapshotterOn returns native where the kernel refuses to put an overlay's upper layer: on another overlay, as inside
+// a container, on network file systems and on FUSE.
+func snapshotterOn(kind int64) string {
+	switch kind {
+	case unix.OVERLAYFS_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC:
+		return native
+	}
+	return overlayfs
 }
 
 // mayLowerOOMScore looks for CAP_SYS_RESOURCE in the text of /proc/PID/status.
@@ -59,33 +84,4 @@ func cniBinDir(dirs ...string) string {
 		}
 	}
 	return dirs[0]
-}
-
-var errNoOverlay = errors.New("overlayfs cannot be mounted")
-
-// tryOverlay mounts an overlay with two layers under dir, as containerd would. Some file systems refuse: another
-// overlay, or one without d_type.
-func tryOverlay(dir string) (err error) {
-	tmp, err := os.MkdirTemp(dir, "overlay-check-")
-	if err != nil {
-		return fmt.Errorf("trying overlayfs in %q: %w", dir, err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	for _, name := range []string{"lower1", "lower2", "upper", "work", "merged"} {
-		if err := os.Mkdir(filepath.Join(tmp, name), 0o700); err != nil {
-			return fmt.Errorf("trying overlayfs in %q: %w", dir, err)
-		}
-	}
-	options := fmt.Sprintf("lowerdir=%[1]s/lower2:%[1]s/lower1,upperdir=%[1]s/upper,workdir=%[1]s/work", tmp)
-	merged := filepath.Join(tmp, "merged")
-	switch err := unix.Mount("overlay", merged, "overlay", 0, options); {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("trying overlayfs in %q: %w", dir, os.ErrPermission)
-	case err != nil:
-		return fmt.Errorf("trying overlayfs in %q: %w: %w", dir, errNoOverlay, err)
-	}
-	if err := unix.Unmount(merged, 0); err != nil {
-		return fmt.Errorf("unmounting %q: %w", merged, err)
-	}
-	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/runtime/containerd"
 )
 
 // configFlags describe the cluster: kubeadm's flags by kubeadm's names.
@@ -82,7 +83,7 @@ func (f *configFlags) load(std Streams, g *global) (*config.Cluster, error) {
 	if options.Data, err = readInput(std.In, f.file); err != nil {
 		return nil, err
 	}
-	if options.Facts, err = f.facts(std); err != nil {
+	if options.Facts, err = f.facts(std, g); err != nil {
 		return nil, err
 	}
 	dir, err := config.PatchesDirectory(options)
@@ -103,7 +104,7 @@ func (f *configFlags) load(std Streams, g *global) (*config.Cluster, error) {
 }
 
 // facts are the given host's, or this one's.
-func (f *configFlags) facts(std Streams) (config.HostFacts, error) {
+func (f *configFlags) facts(std Streams, g *global) (config.HostFacts, error) {
 	if f.factsFile != "" {
 		data, err := readInput(std.In, f.factsFile)
 		if err != nil {
@@ -115,7 +116,16 @@ func (f *configFlags) facts(std Streams) (config.HostFacts, error) {
 	if err != nil {
 		return config.HostFacts{}, fmt.Errorf("finding slipway's own program: %w", err)
 	}
-	return host.GatherFacts(host.FactSources{Environ: std.Environ, Executable: executable})
+	facts, err := host.GatherFacts(host.FactSources{Environ: std.Environ, Executable: executable})
+	if err != nil {
+		return config.HostFacts{}, err
+	}
+	runtime, err := containerd.Detect(g.paths().Containerd)
+	if err != nil {
+		return config.HostFacts{}, err
+	}
+	facts.Snapshotter, facts.CNIBinDir = runtime.Snapshotter, runtime.CNIBinDir
+	return facts, nil
 }
 
 // inputLimit bounds what is read of a configuration: a hundred times the largest that is known.

@@ -38,6 +38,7 @@ func initWorkflow() phases.Workflow {
 func containerdConfig(c *config.Cluster) ([]byte, error) {
 	return containerd.Config(containerd.ConfigOptions{
 		Root: c.Paths.Containerd, State: c.Paths.ContainerdState, Socket: c.Paths.ContainerdSocket,
-		SandboxImage: c.Images.Pause, SystemdCgroup: c.Facts.CgroupDriver == "systemd", Facts: containerd.Facts{LowerOOMScore: !c.Facts.RestrictOOMScore},
+		SandboxImage: c.Images.Pause, SystemdCgroup: c.Facts.CgroupDriver == "systemd",
+		Facts: containerd.Facts{LowerOOMScore: !c.Facts.RestrictOOMScore, Snapshotter: c.Facts.Snapshotter, CNIBinDir: c.Facts.CNIBinDir},
 	}), nil
 }
