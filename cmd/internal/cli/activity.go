@@ -42,12 +42,12 @@ const frame = 100 * time.Millisecond
 // activity is the last line of a terminal: what is at work now, as a spinner, or as a bar where the end is known. Its
 // methods are called with mu held; its own goroutine takes it. Use newActivity, and close it.
 type activity struct {
-	mu     sync.Locker
-	out    terminal
-	bar    *progressbar.ProgressBar // nil when nothing is at work
-	kind   barKind                  // of bar
-	text   string                   // of bar
-	moving []phases.Event           // transfers of this phase, each at its latest step
+	mu      sync.Locker
+	out     terminal
+	bar     *progressbar.ProgressBar // nil when nothing is at work
+	endless bool                     // bar is a spinner
+	text    string                   // of bar
+	moving  []phases.Event           // transfers of this phase, each at its latest step
 
 	stop, stopped chan struct{}
 }
@@ -88,7 +88,7 @@ func (a *activity) close() {
 // begin shows that a phase is at work. What takes less than a frame is never seen.
 func (a *activity) begin(phase string) {
 	a.end()
-	a.show(phase, 0, 0, "")
+	a.show(phase, 0, 0)
 }
 
 func (a *activity) end() {
@@ -106,7 +106,7 @@ func (a *activity) hide() {
 // progress shows a step of the phase at work. Transfers that run side by side are one bar.
 func (a *activity) progress(e phases.Event) {
 	if e.Unit != "B" {
-		a.show(e.Text, e.Done, e.Total, e.Unit)
+		a.show(e.Text, e.Done, e.Total)
 		return
 	}
 	if i := slices.IndexFunc(a.moving, func(m phases.Event) bool { return m.Text == e.Text }); i >= 0 {
@@ -118,7 +118,7 @@ func (a *activity) progress(e phases.Event) {
 }
 
 // sum is all transfers as one: the first that still moves gives its name.
-func sum(moving []phases.Event) (text string, done, total int64, unit string) {
+func sum(moving []phases.Event) (text string, done, total int64) {
 	others := -1
 	for _, m := range moving {
 		done, total = done+m.Done, total+m.Total
@@ -135,30 +135,28 @@ func sum(moving []phases.Event) (text string, done, total int64, unit string) {
 	if others > 0 {
 		text += fmt.Sprintf(" and %d more", others)
 	}
-	return text, done, total, "B"
+	return text, done, total
 }
 
-// barKind is what a bar cannot change while it is shown.
-type barKind struct {
-	endless bool // a spinner
-	bytes   bool
-}
+const (
+	// barWidth leaves room for a text on 80 columns.
+	barWidth = 16
+	// beside is what a bar has around itself and its text: "100%", frames, spaces and the time, "[1m40s]".
+	beside = 18
+)
 
-// barWidth leaves room for text, sizes and times on 80 columns.
-const barWidth = 16
-
-func (a *activity) show(text string, done, total int64, unit string) {
-	kind := barKind{endless: total <= 0, bytes: unit == "B"}
-	text = shorten(text, max(20, a.out.columns()-barWidth-40))
-	if a.bar == nil || a.kind != kind {
+func (a *activity) show(text string, done, total int64) {
+	endless := total <= 0
+	text = shorten(text, max(20, a.out.columns()-barWidth-beside))
+	if a.bar == nil || a.endless != endless {
 		a.hide()
-		a.bar, a.kind, a.text = newBar(a.out, kind, text, total), kind, text
+		a.bar, a.endless, a.text = newBar(a.out, text, total), endless, text
 	}
 	if text != a.text {
 		a.bar.Describe(text)
 		a.text = text
 	}
-	if kind.endless {
+	if endless {
 		return
 	}
 	if a.bar.GetMax64() != total {
@@ -169,17 +167,16 @@ func (a *activity) show(text string, done, total int64, unit string) {
 	}
 }
 
-// newBar returns a bar that is drawn by animate, and at steps of a percent.
-func newBar(out io.Writer, kind barKind, text string, total int64) *progressbar.ProgressBar {
+// newBar returns a bar that is drawn by animate, and at steps of a percent; a spinner where the total is not known.
+func newBar(out io.Writer, text string, total int64) *progressbar.ProgressBar {
 	options := []progressbar.Option{
 		progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(text), progressbar.OptionUseANSICodes(true),
 		progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(true),
 	}
-	if kind.endless {
+	if total <= 0 {
 		return progressbar.NewOptions64(-1, append(options, progressbar.OptionSpinnerType(14), progressbar.OptionSetSpinnerChangeInterval(0))...)
 	}
-	return progressbar.NewOptions64(total, append(options, progressbar.OptionSetWidth(barWidth), progressbar.OptionShowCount(),
-		progressbar.OptionShowBytes(kind.bytes))...)
+	return progressbar.NewOptions64(total, append(options, progressbar.OptionSetWidth(barWidth))...)
 }
 
 // shorten cuts a text that does not fit on a line.

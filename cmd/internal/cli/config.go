@@ -31,7 +31,7 @@ type configFlags struct {
 func (f *configFlags) register(flags *pflag.FlagSet) {
 	f.flags = flags
 	flags.StringVar(&f.file, "config", "", "kubeadm v1beta4 configuration `FILE`, - for standard input; other flags override it")
-	flags.StringVar(&f.factsFile, "host-facts", "", "render for the host that this `FILE` describes instead of this one (slipway diff and --dry-run show how)")
+	flags.StringVar(&f.factsFile, "host-facts", "", "render for another host, whose facts are in this YAML `FILE`: hostname, defaultAddresses, cgroupDriver, caDirs, …")
 	flags.StringVar(&f.advertiseAddress, "apiserver-advertise-address", "", "`IP` address the API server advertises; default: the address of the default route")
 	flags.IntVar(&f.bindPort, "apiserver-bind-port", 6443, "`PORT` the API server listens on")
 	flags.StringVar(&f.nodeName, "node-name", "", "`NAME` of this node; default: the host name")
@@ -92,6 +92,9 @@ func (f *configFlags) load(std Streams, g *global) (*config.Cluster, error) {
 	}
 	if options.Patches, err = readPatches(dir); err != nil {
 		return nil, err
+	}
+	if options.File == "-" {
+		options.File = "standard input"
 	}
 	cluster, warnings, err := config.Load(options)
 	if err != nil {

@@ -42,11 +42,11 @@ func newReset(std Streams, g *global) *cobra.Command {
 
 func runReset(ctx context.Context, std Streams, g *global, root string, force, preview bool, out output) error {
 	paths := g.paths()
-	if root == "" && os.Geteuid() != 0 {
-		return withHint(errors.New("reset must run as root"), "what it would do is in the ledger "+paths.Ledger)
-	}
 	if !exists(filepath.Join(root, paths.State)) { // the lock would make it
 		return printPlan(std.Out, nil, out)
+	}
+	if root == "" && os.Geteuid() != 0 {
+		return withHint(errors.New("reset must run as root"), "what it would do is in the ledger "+paths.Ledger)
 	}
 	if !preview {
 		release, err := ledger.Lock(root, paths.InitLock)

@@ -82,6 +82,7 @@ func NewRoot(std Streams) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newInit(std, g), newDiff(std, g), newReset(std, g), newSupervise(std, g), newStatus(std, g), newPs(std, g),
 		newLogs(std, g), newImages(std, g), newVersion(std))
+	completeFlags(root)
 	return root
 }
 

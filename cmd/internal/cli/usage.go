@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/slipway-k8s/slipway/phases"
 )
 
 // noArguments is cobra.NoArgs in the words of a user who mistyped a command's name, or left "phase" out.
@@ -72,4 +74,24 @@ func valueError(invalid *pflag.InvalidValueError) error {
 		return fmt.Errorf("%q is not a whole number", invalid.GetValue())
 	}
 	return cause
+}
+
+// completeFlags offers the values of flags that have a list of them, here and in all commands below.
+func completeFlags(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		var values []string
+		if out, ok := f.Value.(*output); ok {
+			values = out.allowed
+		} else if f.Name == "skip-phases" {
+			initWorkflow().Walk(func(name string, _ int, _ phases.Phase) { values = append(values, name) })
+		} else {
+			return
+		}
+		if err := cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // the flag is the command's own, and visited once
+		}
+	})
+	for _, sub := range cmd.Commands() {
+		completeFlags(sub)
+	}
 }
