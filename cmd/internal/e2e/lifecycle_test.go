@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var controlPlane = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
@@ -19,6 +21,8 @@ const manifests = "/etc/kubernetes/manifests"
 // supervisor about the pods it runs, and a reset that leaves the machine as it was.
 func TestBareMachineToControlPlaneAndBack(t *testing.T) {
 	before := take(t)
+	planned := slipway(t, "init", "--dry-run", "-o", "yaml").must(t, "slipway init --dry-run")
+	same(t, before, take(t))
 	t.Run("init", func(t *testing.T) {
 		t.Cleanup(func() { // not initialised(): the later subtests use the node
 			if t.Failed() {
@@ -31,6 +35,7 @@ func TestBareMachineToControlPlaneAndBack(t *testing.T) {
 	if t.Failed() {
 		return
 	}
+	t.Run("as planned", func(t *testing.T) { filesAreAsPlanned(t, planned.stdout) })
 	t.Run("kubectl", kubectlWorks)
 	t.Run("names", namesAreTheKubelets)
 	t.Run("status", statusShowsTheNode)
@@ -50,6 +55,24 @@ func TestBareMachineToControlPlaneAndBack(t *testing.T) {
 		same(t, before, take(t))
 		slipway(t, "reset", "--force").must(t, "a second reset")
 	})
+}
+
+// filesAreAsPlanned compares every document that the dry run printed below its path with the file, byte for byte.
+func filesAreAsPlanned(t *testing.T, printed string) {
+	documents := strings.Split(printed, "---\n# ")[1:]
+	if len(documents) != 5 {
+		t.Fatalf("the dry run printed %d documents, want the KubeletConfiguration and four manifests:\n%s", len(documents), printed)
+	}
+	for _, d := range documents {
+		path, want, _ := strings.Cut(d, "\n")
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Errorf("a planned file: %v", err)
+		}
+		if string(got) != want {
+			t.Errorf("%s is not what the dry run printed:\n%s", path, cmp.Diff(want, string(got)))
+		}
+	}
 }
 
 func kubectlWorks(t *testing.T) {
