@@ -134,6 +134,9 @@ func stopRank(pod string) int {
 func (p *planner) leftovers() {
 	for _, e := range p.of(ledger.Runtime) {
 		state := p.seen.Runtimes[e.Socket]
+		for _, socket := range state.Sockets {
+			p.gone[socket] = true // with its shim; the directory that all shims of the machine share goes if it is empty then
+		}
 		if e.Own && len(state.Pods)+len(state.Containers)+len(p.seen.shims(e.Socket)) > 0 {
 			p.add(Action{Op: EndLeftovers, Socket: e.Socket, Path: e.State, stage: runtimes})
 		}

@@ -47,6 +47,7 @@ type PodsState struct {
 	Err        error       // why it does not answer; nil if it does
 	Pods       []Pod       // ours, if it answers
 	Containers []Container // what its state directory tells; our own runtime only
+	Sockets    []string    // of the shims, which end with their pods; our own runtime only
 }
 
 // find returns the processes that an entry means: the one with its pid and start time, or those with its command line.

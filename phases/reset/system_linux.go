@@ -52,6 +52,7 @@ const (
 	leftoverGrace = 2 * time.Second
 	// listTimeout bounds the question which pods there are: a hanging runtime must not hang the reset.
 	listTimeout = 10 * time.Second
+	listPause   = 200 * time.Millisecond
 )
 
 // Look returns what the machine shows of the entries. It changes nothing.
@@ -173,14 +174,37 @@ func (l *Live) podsIn(ctx context.Context, e ledger.Entry) PodsState {
 	if exists(e.Socket) && l.Pods != nil {
 		state.Pods, state.Err = l.Pods.List(ctx, e.Socket)
 	}
-	if state.Err != nil && e.Own {
-		for _, b := range bundles(e.State) {
-			if b.Process.PID != 0 {
-				state.Containers = append(state.Containers, b.Container)
-			}
+	if !e.Own {
+		l.askAgain(ctx, e.Socket, &state)
+		return state
+	}
+	for _, b := range bundles(e.State) {
+		if b.socket != "" {
+			state.Sockets = append(state.Sockets, b.socket)
+		}
+		if state.Err != nil && b.Process.PID != 0 {
+			state.Containers = append(state.Containers, b.Container)
 		}
 	}
 	return state
+}
+
+// askAgain gives a runtime that the user brought, and may have just restarted, until the end of ctx to answer: without
+// its answer nothing can be reset.
+func (l *Live) askAgain(ctx context.Context, socket string, state *PodsState) {
+	ticker := time.NewTicker(listPause)
+	defer ticker.Stop()
+	for state.Err != nil && exists(socket) && l.Pods != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		pods, err := l.Pods.List(ctx, socket)
+		if ctx.Err() == nil {
+			state.Pods, state.Err = pods, err
+		}
+	}
 }
 
 // Do does the action.

@@ -106,7 +106,11 @@ func recordRuntime(book *ledger.Ledger, c *config.Cluster) error {
 			ledger.Entry{Kind: ledger.Glob, Path: filepath.Join(p.PodLogs, fmt.Sprintf("kube-system_%s-%s_*", name, c.NodeName))},
 			ledger.Entry{Kind: ledger.Glob, Path: filepath.Join(p.ContainerLogs, fmt.Sprintf("%s-%s_kube-system_*", name, c.NodeName))})
 	}
-	for _, dir := range []string{p.PodLogs, p.ContainerLogs} {
+	dirs := []string{p.PodLogs, p.ContainerLogs}
+	if runtime.Own { // containerd makes these two, whatever its root and state are
+		dirs = append(dirs, "/etc/cni/net.d", "/run/containerd/s")
+	}
+	for _, dir := range dirs {
 		if err := book.Dirs(dir); err != nil {
 			return err
 		}

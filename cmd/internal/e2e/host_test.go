@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -31,11 +32,35 @@ func program(name string) string { return filepath.Join(repository, "bin/k8s", n
 
 // TestMain refuses to run where a control plane may already be: these tests use the real paths of the machine.
 func TestMain(m *testing.M) {
-	if err := suitable(); err != nil {
+	lock, err := exclusive()
+	if err == nil {
+		err = suitable()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	lock.Close()
+	os.Exit(code)
+}
+
+// exclusive returns once no other run has a control plane on this machine, and keeps others waiting until the file is
+// closed. Nothing that a test starts inherits it.
+func exclusive() (*os.File, error) {
+	path := filepath.Join(os.TempDir(), "slipway-e2e.lock")
+	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock of these tests: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		return lock, nil
+	}
+	fmt.Fprintf(os.Stderr, "e2e: waiting for another run to release %s\n", path)
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, fmt.Errorf("waiting for the lock of these tests: %w", err)
+	}
+	return lock, nil
 }
 
 func suitable() error {

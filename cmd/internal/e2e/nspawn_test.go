@@ -23,7 +23,7 @@ const (
 )
 
 // debianHost is a host with systemd as its init: its own processes, mounts, network and files, on this
-// machine's kernel. Its cgroups are the machine's where those are of version 1, so exclusive must be called first.
+// machine's kernel. Its cgroups are the machine's where those are of version 1.
 type debianHost struct {
 	name     string // of the machine's network interface too, after "ve-"
 	hostname string
@@ -33,22 +33,6 @@ type debianHost struct {
 	ended    chan error
 	leader   string // pid of its init, seen from this machine
 	console  string // path of what it prints
-}
-
-// exclusive returns once no other test runs a control plane on this machine, and keeps others waiting until t ends.
-func exclusive(t *testing.T) {
-	t.Helper()
-	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "slipway-e2e.lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { lock.Close() })
-	eventually(t, 30*time.Minute, "the end of another test's control plane", func() string {
-		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			return fmt.Sprintf("%s is locked", lock.Name())
-		}
-		return ""
-	})
 }
 
 // newDebianHost returns a booted host that has the address on its only interface. At the end of the test nothing is

@@ -25,7 +25,6 @@ var slipwayUnits = []string{"slipway-containerd.service", "slipway.service"}
 // TestSystemdHost is the life of a node whose init is systemd: slipway's two programs are units there, their restarts
 // are not the pods' restarts, and the control plane survives a reboot.
 func TestSystemdHost(t *testing.T) {
-	exclusive(t)
 	h := newDebianHost(t, "quay", hostAddress)
 	before := h.take(t)
 	r := h.run(t, "slipway", "init", "--apiserver-advertise-address", hostAddress, "--image-archives", "/opt/images").must(t, "slipway init")
@@ -57,7 +56,6 @@ func TestSystemdHost(t *testing.T) {
 // TestSystemdHostWithItsOwnContainerd uses the containerd that the distribution runs there: slipway starts none, and a
 // reset takes its pods out and leaves the rest.
 func TestSystemdHostWithItsOwnContainerd(t *testing.T) {
-	exclusive(t)
 	h := newDebianHost(t, "quay", hostAddress)
 	h.run(t, "sh", "-c", `mkdir -p /etc/containerd && cat >/etc/containerd/config.toml <<EOF
 version = 2
