@@ -16,14 +16,13 @@ import (
 type Board struct {
 	mu       sync.Mutex
 	pods     map[string]*corev1.Pod // by full name; values are never changed, only replaced
-	views    map[string]View
 	problems []Problem
 	changed  chan struct{} // closed and replaced at every change
 }
 
 // NewBoard returns an empty board.
 func NewBoard() *Board {
-	return &Board{pods: map[string]*corev1.Pod{}, views: map[string]View{}, changed: make(chan struct{})}
+	return &Board{pods: map[string]*corev1.Pod{}, changed: make(chan struct{})}
 }
 
 // Publish replaces the status of one pod. Readers are woken only when it shows something new.
@@ -32,7 +31,6 @@ func (b *Board) Publish(v View) {
 	defer b.mu.Unlock()
 	before := b.pods[v.Name]
 	pod := Pod(v, before)
-	b.views[v.Name] = v
 	if before != nil && equality.Semantic.DeepEqual(before, pod) {
 		return
 	}
@@ -40,24 +38,14 @@ func (b *Board) Publish(v View) {
 	b.announce()
 }
 
-// Fail shows that the last look at a pod, or action on it, failed. What was known of the pod stays.
-func (b *Board) Fail(v View) {
-	b.mu.Lock()
-	last, ok := b.views[v.Name]
-	b.mu.Unlock()
-	if ok {
-		v.Seen, v.Decision, v.Ready = last.Seen, last.Decision, last.Ready
-	}
-	b.Publish(v)
-}
-
 // Remove takes a pod that is gone off the board.
 func (b *Board) Remove(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.pods, name)
-	delete(b.views, name)
-	b.announce()
+	if _, there := b.pods[name]; there {
+		delete(b.pods, name)
+		b.announce()
+	}
 }
 
 // SetProblems replaces the manifests that are refused.
@@ -80,7 +68,7 @@ func (b *Board) announce() {
 func (b *Board) Pods() (*corev1.PodList, []Problem, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}}
+	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: []corev1.Pod{}}
 	for _, p := range b.pods {
 		list.Items = append(list.Items, *p)
 	}

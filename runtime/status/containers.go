@@ -1,55 +1,80 @@
 package status
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 )
 
-func uidOf(uid string) types.UID { return types.UID(uid) }
+// creating is the kubelet's reason for a container that is about to be made.
+const creating = "ContainerCreating"
 
 // containerStatuses returns one status per container of the spec, in its order. The restart count is the newest
 // attempt: the runtime keeps it, so it survives the supervisor.
-func containerStatuses(spec []corev1.Container, uid string, v View) []corev1.ContainerStatus {
+func containerStatuses(pod *corev1.Pod, specs []corev1.Container, v View) []corev1.ContainerStatus {
 	var out []corev1.ContainerStatus
-	for _, c := range spec {
-		newest, previous := attempts(c.Name, uid, v.Seen.Containers)
-		s := corev1.ContainerStatus{Name: c.Name, Image: c.Image}
-		if newest == nil {
-			s.State.Waiting = waiting(c, v)
-			started := false
-			s.Started = &started
-			out = append(out, s)
-			continue
-		}
-		s.RestartCount = int32(newest.Attempt)
-		s.ContainerID = "containerd://" + newest.ID
-		s.ImageID = newest.ImageRef
-		started := newest.State == lifecycle.ContainerRunning && newest.Probe.Started
-		s.Started = &started
-		switch newest.State {
-		case lifecycle.ContainerRunning:
-			s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(newest.StartedAt)}
-			s.Ready = newest.Probe.Ready
-			if previous != nil {
-				s.LastTerminationState.Terminated = terminated(*previous)
-			}
-		case lifecycle.ContainerCreated:
-			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
-		default:
-			if v.Decision.State == lifecycle.Completed || v.Want == nil {
-				s.State.Terminated = terminated(*newest)
-			} else {
-				s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: explanation(v)}
-				s.LastTerminationState.Terminated = terminated(*newest)
-			}
-		}
-		out = append(out, s)
+	for i := range specs {
+		out = append(out, containerStatus(pod, &specs[i], v))
 	}
 	return out
 }
+
+func containerStatus(pod *corev1.Pod, spec *corev1.Container, v View) corev1.ContainerStatus {
+	newest, previous := attempts(spec.Name, string(pod.UID), v.Seen.Containers)
+	started := newest != nil && newest.State == lifecycle.ContainerRunning && newest.Probe.Started
+	s := corev1.ContainerStatus{Name: spec.Name, Image: spec.Image, Started: &started}
+	if newest == nil {
+		s.RestartCount = int32(v.Seen.LastAttempt[spec.Name])
+		s.State.Waiting = waiting(spec, v)
+		return s
+	}
+	s.RestartCount = int32(newest.Attempt)
+	s.ContainerID = containerID(newest)
+	s.ImageID = newest.ImageRef
+	if previous != nil {
+		s.LastTerminationState.Terminated = terminated(previous)
+	}
+	switch newest.State {
+	case lifecycle.ContainerRunning:
+		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(newest.StartedAt)}
+		s.Ready = newest.Probe.Ready
+	case lifecycle.ContainerCreated:
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: creating}
+	default:
+		if v.Decision.State == lifecycle.BackOff && restarts(pod, spec, newest) {
+			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: explanation(v)}
+			s.LastTerminationState.Terminated = terminated(newest)
+		} else {
+			s.State.Terminated = terminated(newest)
+			s.Ready = newest.ExitCode == 0 && isInit(pod, spec) && spec.RestartPolicy == nil // the kubelet calls a finished init container ready
+		}
+	}
+	return s
+}
+
+// restarts tells whether a container that ended like this one is started again.
+func restarts(pod *corev1.Pod, spec *corev1.Container, c *lifecycle.Container) bool {
+	policy := pod.Spec.RestartPolicy
+	if spec.RestartPolicy != nil {
+		policy = corev1.RestartPolicy(*spec.RestartPolicy)
+	}
+	switch policy {
+	case corev1.RestartPolicyNever:
+		return false
+	case corev1.RestartPolicyOnFailure:
+		return c.ExitCode != 0
+	}
+	return !isInit(pod, spec) || spec.RestartPolicy != nil || c.ExitCode != 0
+}
+
+func isInit(pod *corev1.Pod, spec *corev1.Container) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == spec.Name })
+}
+
+func containerID(c *lifecycle.Container) string { return "containerd://" + c.ID }
 
 // attempts returns the newest and the second newest container of a name in this version of the pod.
 func attempts(name, uid string, all []lifecycle.Container) (newest, previous *lifecycle.Container) {
@@ -67,25 +92,24 @@ func attempts(name, uid string, all []lifecycle.Container) (newest, previous *li
 	return newest, previous
 }
 
-// waiting says why a container that does not exist yet does not, with the kubelet's reasons.
-func waiting(c corev1.Container, v View) *corev1.ContainerStateWaiting {
-	w := &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
-	if im, ok := v.Seen.Images[c.Image]; ok && !im.Present && im.Err != "" {
-		w.Reason, w.Message = "ErrImagePull", im.Err
-		if v.Decision.State == lifecycle.Pulling && !v.Decision.Wake.IsZero() {
-			w.Reason = "ImagePullBackOff"
-		}
-	}
+// waiting says why a container that does not exist yet does not, with the kubelet's reasons where it has one.
+func waiting(spec *corev1.Container, v View) *corev1.ContainerStateWaiting {
+	w := &corev1.ContainerStateWaiting{Reason: creating}
+	im := v.Seen.Images[spec.Image]
 	switch {
 	case v.Failure != "":
 		w.Reason, w.Message = "CreateContainerError", v.Failure
 	case v.Decision.State == lifecycle.Held:
 		w.Reason, w.Message = "StartAfter", v.Decision.Why
+	case im.Err != "" && !im.Present && v.Decision.State == lifecycle.Pulling && !v.Decision.Wake.IsZero():
+		w.Reason, w.Message = "ImagePullBackOff", im.Err
+	case im.Err != "" && !im.Present:
+		w.Reason, w.Message = "ErrImagePull", im.Err
 	}
 	return w
 }
 
-func terminated(c lifecycle.Container) *corev1.ContainerStateTerminated {
+func terminated(c *lifecycle.Container) *corev1.ContainerStateTerminated {
 	reason := c.Reason
 	if reason == "" {
 		reason = "Error"
@@ -94,7 +118,7 @@ func terminated(c lifecycle.Container) *corev1.ContainerStateTerminated {
 		}
 	}
 	return &corev1.ContainerStateTerminated{
-		ExitCode: c.ExitCode, Reason: reason, Message: c.Message, ContainerID: "containerd://" + c.ID,
+		ExitCode: c.ExitCode, Reason: reason, Message: c.Message, ContainerID: containerID(c),
 		StartedAt: metav1.NewTime(c.StartedAt), FinishedAt: metav1.NewTime(c.FinishedAt),
 	}
 }

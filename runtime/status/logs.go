@@ -1,7 +1,6 @@
 package status
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -68,27 +67,36 @@ func sorted(set map[string]bool) []string {
 
 // newestAttempt returns the log with the highest attempt of a container's directory and when it was last written.
 func newestAttempt(dir string) (string, int64) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
+	all := attemptsIn(dir)
+	if len(all) == 0 {
 		return "", 0
 	}
-	best := -1
-	for _, e := range entries {
-		n, err := strconv.Atoi(strings.TrimSuffix(e.Name(), ".log"))
-		if err == nil && strings.HasSuffix(e.Name(), ".log") {
-			best = max(best, n)
-		}
-	}
-	if best < 0 {
-		return "", 0
-	}
-	path := filepath.Join(dir, strconv.Itoa(best)+".log")
+	path := logOf(dir, all[len(all)-1])
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", 0
 	}
 	return path, info.ModTime().UnixNano()
 }
+
+// attemptsIn returns the attempts that have a log in a container's directory, in order.
+func attemptsIn(dir string) []int {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var all []int
+	for _, e := range entries {
+		number, isLog := strings.CutSuffix(e.Name(), ".log")
+		if n, err := strconv.Atoi(number); isLog && err == nil {
+			all = append(all, n)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func logOf(dir string, attempt int) string { return filepath.Join(dir, strconv.Itoa(attempt)+".log") }
 
 // Tail returns the last n lines of a CRI log, decoded: without time, stream and tag, partial lines joined.
 func Tail(path string, n int) ([]string, error) {
@@ -109,106 +117,137 @@ func Tail(path string, n int) ([]string, error) {
 	if from > 0 { // the window begins inside a line
 		_, data, _ = bytes.Cut(data, []byte("\n"))
 	}
-	var out bytes.Buffer
-	d := decoder{out: &out}
-	if err := d.write(data); err != nil {
-		return nil, err
-	}
-	lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+	var d decoder
+	d.decode(data)
+	lines := strings.Split(strings.TrimRight(d.text.String(), "\n"), "\n")
 	if len(lines) == 1 && lines[0] == "" {
 		return nil, nil
 	}
 	return lines[max(0, len(lines)-n):], nil
 }
 
-// Copy writes a whole CRI log, decoded, to out. With follow it goes on with what is appended, and with the next
-// attempt's log, until ctx ends.
+// Copy writes a whole CRI log, decoded, to out. With follow it goes on with what is appended, with the file that takes
+// the place of a rotated one and with the next attempts' logs, until ctx ends or the log's directory is removed.
 func Copy(ctx context.Context, path string, follow bool, out io.Writer) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("opening a log: %w", err)
 	}
 	defer func() { f.Close() }()
-	d := decoder{out: out}
+	var d decoder
 	if !follow {
-		return d.copy(f)
+		return d.copy(out, f)
 	}
+	dir := filepath.Dir(path)
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watching %q: %w", path, err)
+		return fmt.Errorf("watching %q: %w", dir, err)
 	}
 	defer watcher.Close()
-	if err := watcher.Add(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("watching %q: %w", filepath.Dir(path), err)
+	if err := watcher.Add(dir); err != nil {
+		return fmt.Errorf("watching %q: %w", dir, err)
 	}
 	for {
-		if err := d.copy(f); err != nil {
+		if err := d.copy(out, f); err != nil {
 			return err
 		}
-		if next, _ := newestAttempt(filepath.Dir(path)); next != "" && next != path {
-			g, err := os.Open(next)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("opening a log: %w", err)
+		next, err := following(f, path)
+		if err != nil {
+			return err
+		}
+		if next != nil {
+			// What was written between the last read and the appearance of the next file.
+			err := d.copy(out, f)
+			f.Close()
+			if f, path = next, next.Name(); err != nil {
+				return err
 			}
-			if err == nil {
-				f.Close()
-				f, path = g, next
-				continue
-			}
+			continue
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-watcher.Events:
+			if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
 		case err := <-watcher.Errors:
-			return fmt.Errorf("watching %q: %w", path, err)
+			return fmt.Errorf("watching %q: %w", dir, err)
 		}
 	}
+}
+
+// following opens the file that comes after an open log: its successor by rotation, else the next attempt's. nil when
+// there is none yet.
+func following(f *os.File, path string) (*os.File, error) {
+	open, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading %q: %w", path, err)
+	}
+	candidates := []string{path}
+	current, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".log"))
+	if err == nil {
+		for _, attempt := range attemptsIn(filepath.Dir(path)) {
+			if attempt > current {
+				candidates = append(candidates, logOf(filepath.Dir(path), attempt))
+			}
+		}
+	}
+	for _, c := range candidates {
+		g, err := os.Open(c)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("opening a log: %w", err)
+		}
+		if info, err := g.Stat(); err == nil && !os.SameFile(info, open) {
+			return g, nil
+		}
+		g.Close()
+	}
+	return nil, nil
 }
 
 // decoder turns the CRI log format, "TIME STREAM TAG TEXT" with tag P for a part of a line and F for its end, into the
 // container's own output. Bytes after the last newline wait for the rest of their line.
 type decoder struct {
-	out  io.Writer
+	text bytes.Buffer // decoded
 	rest []byte
 }
 
-func (d *decoder) copy(r io.Reader) error {
-	in := bufio.NewReaderSize(r, 64<<10)
+// copy decodes what is left of r to out.
+func (d *decoder) copy(out io.Writer, r io.Reader) error {
+	chunk := make([]byte, 64<<10)
 	for {
-		chunk, err := in.ReadSlice('\n')
-		if werr := d.write(chunk); werr != nil {
-			return werr
+		n, err := r.Read(chunk)
+		d.decode(chunk[:n])
+		if _, werr := d.text.WriteTo(out); werr != nil {
+			return fmt.Errorf("writing log lines: %w", werr)
 		}
-		switch {
-		case err == nil, errors.Is(err, bufio.ErrBufferFull):
-		case errors.Is(err, io.EOF):
+		if errors.Is(err, io.EOF) {
 			return nil
-		default:
+		}
+		if err != nil {
 			return fmt.Errorf("reading a log: %w", err)
 		}
 	}
 }
 
-func (d *decoder) write(data []byte) error {
+func (d *decoder) decode(data []byte) {
 	d.rest = append(d.rest, data...)
 	for {
 		line, rest, whole := bytes.Cut(d.rest, []byte("\n"))
 		if !whole {
-			return nil
+			return
 		}
-		text := line
-		end := true
+		text, end := line, true
 		if fields := bytes.SplitN(line, []byte(" "), 4); len(fields) == 4 {
 			text, end = fields[3], string(fields[2]) != "P"
 		}
-		if _, err := d.out.Write(text); err != nil {
-			return fmt.Errorf("writing log lines: %w", err)
-		}
+		d.text.Write(text)
 		if end {
-			if _, err := d.out.Write([]byte("\n")); err != nil {
-				return fmt.Errorf("writing log lines: %w", err)
-			}
+			d.text.WriteByte('\n')
 		}
 		d.rest = rest
 	}

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 )
 
 // shutdownGrace is how long open requests may go on after the supervisor was told to end.
@@ -52,20 +50,23 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers requests until ctx ends.
+// Serve answers requests until ctx ends, then waits a moment for those that are open.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
 		if server.Shutdown(grace) != nil {
 			server.Close()
 		}
 	})
-	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	err := server.Serve(l)
+	if stop() { // ctx goes on: the listener broke
 		return fmt.Errorf("serving the local API: %w", err)
 	}
+	<-closed
 	return nil
 }
 
@@ -99,7 +100,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 func (s *Server) pods(w http.ResponseWriter, r *http.Request) {
 	list, _, changed := s.Board.Pods()
 	if r.URL.Query().Get("watch") != "true" {
-		writeJSON(w, bare(list))
+		writeJSON(w, list)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -115,14 +116,6 @@ func (s *Server) pods(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// bare never shows a null list.
-func bare(list *corev1.PodList) *corev1.PodList {
-	if list.Items == nil {
-		list.Items = []corev1.Pod{}
-	}
-	return list
-}
-
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	namespace, pod, ok := strings.Cut(q.Get("pod"), "/")
@@ -132,8 +125,12 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	path, err := LatestLog(s.PodLogs, namespace, pod, q.Get("container"))
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNoLog):
 		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	lines, err := Tail(path, tail)

@@ -2,7 +2,9 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
@@ -44,9 +47,10 @@ const (
 )
 
 // Pod returns the pod with its status, in the terms of the kubelet: phase, conditions and container statuses. before
-// is what was shown last, from which times of unchanged conditions are kept; it may be nil. The result is the caller's.
+// is what was shown last, from which times of unchanged conditions are kept; it may be nil. The result shares its spec
+// with v.Want, which nobody may change.
 func Pod(v View, before *corev1.Pod) *corev1.Pod {
-	pod := skeleton(v)
+	pod := skeleton(v, before)
 	pod.Annotations[AnnotationState] = v.Decision.State.String()
 	if why := explanation(v); why != "" {
 		pod.Annotations[AnnotationWhy] = why
@@ -56,9 +60,21 @@ func Pod(v View, before *corev1.Pod) *corev1.Pod {
 		pod.Annotations[AnnotationProblem] = v.Problem
 	}
 	uid := string(pod.UID)
-	pod.Status.InitContainerStatuses = containerStatuses(pod.Spec.InitContainers, uid, v)
-	pod.Status.ContainerStatuses = containerStatuses(pod.Spec.Containers, uid, v)
-	pod.Status.Phase = phase(pod, v)
+	pod.Status.InitContainerStatuses = containerStatuses(pod, pod.Spec.InitContainers, v)
+	pod.Status.ContainerStatuses = containerStatuses(pod, pod.Spec.Containers, v)
+	if initialized(pod) {
+		pod.Status.Phase = phase(pod, v)
+	} else {
+		pod.Status.Phase = corev1.PodPending
+		for i := range pod.Status.ContainerStatuses {
+			if w := pod.Status.ContainerStatuses[i].State.Waiting; w != nil && w.Reason == creating {
+				w.Reason = "PodInitializing"
+			}
+		}
+	}
+	if v.Want == nil && before != nil {
+		pod.Status.Phase = before.Status.Phase // its containers go one after the other
+	}
 	for _, ip := range v.HostIPs {
 		pod.Status.HostIPs = append(pod.Status.HostIPs, corev1.HostIP{IP: ip.String()})
 		if pod.Status.HostIP == "" {
@@ -74,27 +90,50 @@ func Pod(v View, before *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// skeleton is the wanted pod, or, for a pod whose manifest is gone, what the runtime still tells of it.
-func skeleton(v View) *corev1.Pod {
+// skeleton is the wanted pod, or, for a pod whose manifest is gone, what was shown of it last or the runtime still
+// tells of it.
+func skeleton(v View, before *corev1.Pod) *corev1.Pod {
 	if v.Want != nil {
-		pod := v.Want.Pod.DeepCopy()
+		pod := *v.Want.Pod
+		pod.Annotations = maps.Clone(pod.Annotations)
 		if pod.Annotations == nil {
 			pod.Annotations = map[string]string{}
 		}
 		pod.Annotations[AnnotationSource] = v.Want.Source
 		pod.Status = corev1.PodStatus{}
-		return pod
+		return &pod
 	}
+	var pod corev1.Pod
+	if before != nil {
+		pod = *before
+		pod.Status = corev1.PodStatus{}
+	} else {
+		pod = remains(v)
+	}
+	pod.Annotations = map[string]string{}
+	if pod.DeletionTimestamp == nil {
+		deleted := metav1.NewTime(v.Now)
+		pod.DeletionTimestamp = &deleted
+	}
+	return &pod
+}
+
+// remains is a pod of which no manifest is known, as its newest containers tell of it.
+func remains(v View) corev1.Pod {
 	namespace, name, _ := strings.Cut(v.Name, "/")
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: map[string]string{}}}
-	for _, c := range v.Seen.Containers {
-		pod.UID = uidOf(c.UID)
-		if !slices.ContainsFunc(pod.Spec.Containers, func(have corev1.Container) bool { return have.Name == c.Name }) {
-			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: c.Name, Image: c.ImageRef})
-		}
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	for _, sb := range v.Seen.Sandboxes {
+		pod.UID = types.UID(sb.UID)
 	}
-	deleted := metav1.NewTime(v.Now)
-	pod.DeletionTimestamp = &deleted
+	for _, c := range slices.SortedFunc(slices.Values(v.Seen.Containers), func(a, b lifecycle.Container) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), a.CreatedAt.Compare(b.CreatedAt))
+	}) {
+		if n := len(pod.Spec.Containers); n > 0 && pod.Spec.Containers[n-1].Name == c.Name {
+			pod.Spec.Containers = pod.Spec.Containers[:n-1]
+		}
+		pod.UID = types.UID(c.UID)
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: c.Name, Image: c.ImageRef})
+	}
 	return pod
 }
 
@@ -134,6 +173,22 @@ func phase(pod *corev1.Pod, v View) corev1.PodPhase {
 	return corev1.PodRunning
 }
 
+// initialized tells whether every init container has ended well or, a sidecar, is ready; what ran before the main
+// containers may have been removed since.
+func initialized(pod *corev1.Pod) bool {
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.ContainerID != "" {
+			return true
+		}
+	}
+	for _, s := range pod.Status.InitContainerStatuses {
+		if !s.Ready && (s.State.Terminated == nil || s.State.Terminated.ExitCode != 0) {
+			return false
+		}
+	}
+	return true
+}
+
 func podIPs(pod *corev1.Pod, v View) (string, []corev1.PodIP) {
 	var ips []corev1.PodIP
 	if pod.Spec.HostNetwork {
@@ -167,10 +222,6 @@ func startTime(uid string, v View) time.Time {
 // conditions are the kubelet's five; the time of a condition changes only with its value.
 func conditions(pod *corev1.Pod, v View, before *corev1.Pod) []corev1.PodCondition {
 	sandbox := slices.ContainsFunc(v.Seen.Sandboxes, func(sb lifecycle.Sandbox) bool { return sb.Ready && sb.UID == string(pod.UID) })
-	initialized := true
-	for _, s := range pod.Status.InitContainerStatuses {
-		initialized = initialized && (s.Ready || s.State.Terminated != nil && s.State.Terminated.ExitCode == 0)
-	}
 	notReady := ""
 	if !v.Ready {
 		var names []string
@@ -183,7 +234,7 @@ func conditions(pod *corev1.Pod, v View, before *corev1.Pod) []corev1.PodConditi
 	}
 	out := []corev1.PodCondition{
 		condition(corev1.PodReadyToStartContainers, sandbox, "", ""),
-		condition(corev1.PodInitialized, initialized, "ContainersNotInitialized", ""),
+		condition(corev1.PodInitialized, initialized(pod), "ContainersNotInitialized", ""),
 		condition(corev1.PodReady, v.Ready, "ContainersNotReady", notReady),
 		condition(corev1.ContainersReady, v.Ready, "ContainersNotReady", notReady),
 		condition(corev1.PodScheduled, true, "", ""),

@@ -2,10 +2,7 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,22 +14,34 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 )
 
+// image is what this worker learned of an image reference.
+type image struct {
+	lifecycle.Image
+	spec podspec.Image
+}
+
 // apply performs the actions in order, those of one group at the same time. It stops at the first failure: the next
-// look decides anew.
-func (w *worker) apply(ctx context.Context, want *manifest.StaticPod, actions []lifecycle.Action) error {
+// look decides anew. effects ends when another version is wanted: it is for what only this version needs.
+func (w *worker) apply(ctx, effects context.Context, want *manifest.StaticPod, actions []lifecycle.Action) error {
+	act := func(a lifecycle.Action) error {
+		if a.Kind == lifecycle.EnsureImage { // a pull has no deadline
+			return w.act(effects, want, a)
+		}
+		return w.act(ctx, want, a)
+	}
 	for len(actions) > 0 {
 		n := 1
 		for actions[0].Group > 0 && n < len(actions) && actions[n].Group == actions[0].Group {
 			n++
 		}
 		if n == 1 {
-			if err := w.act(ctx, want, actions[0]); err != nil {
+			if err := act(actions[0]); err != nil {
 				return err
 			}
 		} else {
 			var group errgroup.Group
 			for _, a := range actions[:n] {
-				group.Go(func() error { return w.act(ctx, want, a) })
+				group.Go(func() error { return act(a) })
 			}
 			if err := group.Wait(); err != nil {
 				return err
@@ -58,7 +67,7 @@ func (w *worker) perform(ctx context.Context, want *manifest.StaticPod, a lifecy
 	rt := w.s.c.Runtime
 	switch a.Kind {
 	case lifecycle.EnsureImage:
-		return w.ensureImage(ctx, want, a)
+		return w.ensureImage(ctx, a)
 	case lifecycle.RunSandbox:
 		return w.runSandbox(ctx, want, a)
 	case lifecycle.StartContainer:
@@ -68,7 +77,10 @@ func (w *worker) perform(ctx context.Context, want *manifest.StaticPod, a lifecy
 	case lifecycle.StopSandbox:
 		return rt.StopPodSandbox(ctx, a.ID)
 	case lifecycle.RemoveContainer:
-		return rt.RemoveContainer(ctx, a.ID)
+		if err := rt.RemoveContainer(ctx, a.ID); err != nil {
+			return err
+		}
+		return w.removeTraces(a)
 	case lifecycle.RemoveSandbox:
 		return rt.RemovePodSandbox(ctx, a.ID)
 	case lifecycle.CleanUp:
@@ -81,16 +93,15 @@ func (w *worker) perform(ctx context.Context, want *manifest.StaticPod, a lifecy
 
 // ensureImage asks the store, and pulls where the container's policy says so. What it learns, a failed pull too, is
 // what the next look shows; it is an error only when the runtime does not answer.
-func (w *worker) ensureImage(ctx context.Context, want *manifest.StaticPod, a lifecycle.Action) error {
-	policy := a.Pull
+func (w *worker) ensureImage(ctx context.Context, a lifecycle.Action) error {
 	var found *runtimeapi.Image
 	var err error
-	if policy != corev1.PullAlways {
+	if a.Pull != corev1.PullAlways {
 		if found, err = w.s.c.Runtime.ImageStatus(ctx, a.Image); err != nil {
 			return err
 		}
 	}
-	if found == nil && policy != corev1.PullNever {
+	if found == nil && a.Pull != corev1.PullNever {
 		_, err = w.s.c.Runtime.PullImage(ctx, a.Image, nil)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -107,23 +118,15 @@ func (w *worker) ensureImage(ctx context.Context, want *manifest.StaticPod, a li
 		im.Present, im.ID, im.spec = true, found.GetId(), podspec.ImageOf(found)
 	case err != nil:
 		im.Err, im.FailedAt = err.Error(), w.s.c.Now()
+	case a.Pull == corev1.PullNever:
+		im.Err, im.FailedAt = "the image is not in the runtime's store and its pull policy is Never", w.s.c.Now()
 	default:
-		im.Err, im.FailedAt = errImageAbsent.Error()+" and its pull policy is Never", w.s.c.Now()
+		im.Err, im.FailedAt = "the image was pulled and is not in the runtime's store", w.s.c.Now()
 	}
-	w.learn(a.Image, im)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.images[a.Image] = im
 	return nil
-}
-
-func (w *worker) learn(ref string, im image) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.images[ref] = im
-}
-
-func (w *worker) known(ref string) image {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.images[ref]
 }
 
 func (w *worker) runSandbox(ctx context.Context, want *manifest.StaticPod, a lifecycle.Action) error {
@@ -142,15 +145,18 @@ func (w *worker) startContainer(ctx context.Context, want *manifest.StaticPod, a
 	if spec == nil {
 		return fmt.Errorf("the manifest has no container %q", a.Name)
 	}
-	ips := w.sandboxIPs(a.SandboxID)
-	config, err := podspec.Container(want, spec, a.Attempt, w.known(spec.Image).spec, w.s.c.Node, ips)
+	home := w.cache.sandboxes[inState{a.SandboxID, int32(runtimeapi.PodSandboxState_SANDBOX_READY)}]
+	w.mu.Lock()
+	known := w.images[spec.Image]
+	w.mu.Unlock()
+	config, err := podspec.Container(want, spec, a.Attempt, known.spec, w.s.c.Node, home.ips)
 	if err != nil {
 		return err
 	}
-	if err := makeLayout(podspec.ContainerLayout(want, spec, a.Attempt, w.s.c.Node, ips)); err != nil {
+	if err := makeLayout(podspec.ContainerLayout(want, spec, a.Attempt, w.s.c.Node, home.ips)); err != nil {
 		return err
 	}
-	id, err := w.s.c.Runtime.CreateContainer(ctx, a.SandboxID, config, podspec.Sandbox(want, 0, w.s.c.Node))
+	id, err := w.s.c.Runtime.CreateContainer(ctx, a.SandboxID, config, podspec.Sandbox(want, home.Attempt, w.s.c.Node))
 	if err != nil {
 		w.mu.Lock()
 		delete(w.images, spec.Image) // it may have been removed; ask again
@@ -160,59 +166,19 @@ func (w *worker) startContainer(ctx context.Context, want *manifest.StaticPod, a
 	if err := w.s.c.Runtime.StartContainer(ctx, id); err != nil {
 		return err
 	}
-	return linkLog(want, spec.Name, a.Attempt, id, w.s.c.Node)
-}
-
-func containerSpec(pod *corev1.Pod, name string) *corev1.Container {
-	for i := range pod.Spec.InitContainers {
-		if pod.Spec.InitContainers[i].Name == name {
-			return &pod.Spec.InitContainers[i]
-		}
-	}
-	for i := range pod.Spec.Containers {
-		if pod.Spec.Containers[i].Name == name {
-			return &pod.Spec.Containers[i]
-		}
+	if err := linkLog(want, spec.Name, a.Attempt, id, w.s.c.Node); err != nil { // the container runs all the same
+		w.log.Warn("offering the log to collectors", "container", spec.Name, "reason", err.Error())
 	}
 	return nil
 }
 
-func (w *worker) sandboxIPs(id string) []string {
-	st := w.cache.sandboxes[id]
-	if st.GetNetwork().GetIp() == "" {
-		return nil
+func containerSpec(pod *corev1.Pod, name string) *corev1.Container {
+	for _, specs := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range specs {
+			if specs[i].Name == name {
+				return &specs[i]
+			}
+		}
 	}
-	ips := []string{st.GetNetwork().GetIp()}
-	for _, more := range st.GetNetwork().GetAdditionalIps() {
-		ips = append(ips, more.GetIp())
-	}
-	return ips
-}
-
-// owe notes whether the clean-up of a uid must be asked for again.
-func (w *worker) owe(uid string, owed bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if owed {
-		w.left[uid] = true
-	} else {
-		delete(w.left, uid)
-	}
-}
-
-// cleanUp removes what the supervisor made for one version of a pod: its directories, log links and cgroup.
-func (w *worker) cleanUp(uid string) error {
-	node := w.s.c.Node
-	logs, err := filepath.Glob(filepath.Join(node.PodLogsDir, "*_"+uid))
-	if err != nil {
-		return fmt.Errorf("finding the log directory of %s: %w", uid, err)
-	}
-	errs := []error{removePodDir(podspec.PodDir(uid, node))}
-	for _, parent := range podspec.CgroupParents(uid, node) {
-		errs = append(errs, w.s.c.Cgroups.Remove(parent))
-	}
-	for _, dir := range logs {
-		errs = append(errs, removeLogLinks(node.ContainerLogsDir, dir), os.RemoveAll(dir))
-	}
-	return errors.Join(errs...)
+	return nil
 }

@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/slipway-k8s/slipway/runtime/manifest"
@@ -109,8 +109,10 @@ func mountTmpfs(h podspec.HostPath) error {
 	if err := makeDir(dir); err != nil {
 		return err
 	}
-	var fsinfo unix.Statfs_t
-	if err := unix.Statfs(h.Path, &fsinfo); err == nil && fsinfo.Type == unix.TMPFS_MAGIC {
+	switch mounted, err := mountinfo.Mounted(h.Path); {
+	case err != nil:
+		return fmt.Errorf("looking for a tmpfs on %s: %w", h.Path, err)
+	case mounted:
 		return setOwner(h)
 	}
 	options := ""
@@ -179,43 +181,6 @@ func linkLog(p *manifest.StaticPod, container string, attempt uint32, id string,
 	target := filepath.Join(podspec.LogDir(p, n), podspec.LogPath(container, attempt))
 	if err := os.Symlink(target, link); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("linking the log of %s: %w", container, err)
-	}
-	return nil
-}
-
-// removeLogLinks removes the links whose log is a file below dir.
-func removeLogLinks(links, dir string) error {
-	if links == "" {
-		return nil
-	}
-	entries, err := os.ReadDir(links)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("reading %s: %w", links, err)
-	}
-	var errs []error
-	for _, e := range entries {
-		link := filepath.Join(links, e.Name())
-		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, dir+"/") {
-			errs = append(errs, os.Remove(link))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// removePodDir unmounts what was mounted for a pod's volumes and removes the pod's directory.
-func removePodDir(dir string) error {
-	volumes, err := filepath.Glob(filepath.Join(dir, "volumes", "kubernetes.io~empty-dir", "*"))
-	if err != nil {
-		return fmt.Errorf("finding the volumes in %s: %w", dir, err)
-	}
-	for _, v := range volumes {
-		// EINVAL: nothing is mounted there.
-		if err := unix.Unmount(v, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("unmounting %s: %w", v, err)
-		}
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("removing %s: %w", dir, err)
 	}
 	return nil
 }

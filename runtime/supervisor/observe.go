@@ -2,8 +2,9 @@ package supervisor
 
 import (
 	"context"
-	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,81 +19,97 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/probe"
 )
 
-// image is what this worker learned of an image reference.
-type image struct {
-	lifecycle.Image
-	spec podspec.Image
+// cache keeps what cannot change while a sandbox or container stays in its state, so that a look at a healthy pod costs
+// two list calls.
+type cache struct {
+	sandboxes  map[inState]sandbox
+	containers map[inState]lifecycle.Container // without probe results
 }
 
-// cache keeps what cannot change any more, so that a look at a healthy pod costs two list calls: a sandbox's network,
-// and the status of a container in a given state.
-type cache struct {
-	sandboxes  map[string]*runtimeapi.PodSandboxStatus
-	containers map[string]*runtimeapi.ContainerStatus
+// inState is a sandbox or container for as long as it is in one CRI state.
+type inState struct {
+	id    string
+	state int32
+}
+
+// sandbox is a sandbox with all of its addresses.
+type sandbox struct {
+	lifecycle.Sandbox
+	ips []string
 }
 
 func newCache() cache {
-	return cache{sandboxes: map[string]*runtimeapi.PodSandboxStatus{}, containers: map[string]*runtimeapi.ContainerStatus{}}
-}
-
-func fullNameOf(labels map[string]string) string {
-	return labels[podspec.LabelPodNamespace] + "/" + labels[podspec.LabelPodName]
-}
-
-func selector(name string) map[string]string {
-	namespace, pod, _ := strings.Cut(name, "/")
-	return map[string]string{podspec.LabelPodNamespace: namespace, podspec.LabelPodName: pod}
+	return cache{sandboxes: map[inState]sandbox{}, containers: map[inState]lifecycle.Container{}}
 }
 
 // observe looks at everything in the runtime that carries this worker's name, and at the probes of what runs.
-func (w *worker) observe(ctx context.Context, want *manifest.StaticPod) (lifecycle.Observed, error) {
-	seen := lifecycle.Observed{Images: map[string]lifecycle.Image{}}
-	for ref, im := range w.images {
-		seen.Images[ref] = im.Image
+func (w *worker) observe(ctx context.Context, want *manifest.StaticPod) (states, lifecycle.Observed, error) {
+	all := list(ctx, w.s.c.Runtime, w.name, w.s.c.Node.Instance)
+	if all.err != nil {
+		return nil, lifecycle.Observed{}, all.err
 	}
-	seen.Left = keys(w.left)
-	next := newCache()
-	sandboxes, err := w.s.c.Runtime.ListPodSandbox(ctx, &runtimeapi.PodSandboxFilter{LabelSelector: selector(w.name)})
-	if err != nil {
-		return seen, err
-	}
-	for _, sb := range sandboxes {
-		st := w.cache.sandboxes[sb.GetId()]
-		if st == nil {
-			if st, err = w.s.c.Runtime.PodSandboxStatus(ctx, sb.GetId()); err != nil {
-				if cri.IsNotFound(err) {
-					continue // gone between the two calls
-				}
-				return seen, err
+	next, saw, seen := newCache(), states{}, lifecycle.Observed{}
+	for _, sb := range all.sandboxes {
+		key := inState{sb.GetId(), int32(sb.GetState())}
+		known, ok := w.cache.sandboxes[key]
+		if !ok {
+			st, err := w.s.c.Runtime.PodSandboxStatus(ctx, sb.GetId())
+			if cri.IsNotFound(err) {
+				continue // gone between the two calls
 			}
-		}
-		next.sandboxes[sb.GetId()] = st
-		seen.Sandboxes = append(seen.Sandboxes, sandboxOf(sb, st))
-	}
-	containers, err := w.s.c.Runtime.ListContainers(ctx, &runtimeapi.ContainerFilter{LabelSelector: selector(w.name)})
-	if err != nil {
-		return seen, err
-	}
-	for _, c := range containers {
-		key := c.GetId() + "/" + c.GetState().String()
-		st := w.cache.containers[key]
-		if st == nil {
-			if st, err = w.s.c.Runtime.ContainerStatus(ctx, c.GetId()); err != nil {
-				if cri.IsNotFound(err) {
-					continue
-				}
-				return seen, err
+			if err != nil {
+				return nil, seen, err
 			}
+			known = sandboxOf(sb, st)
 		}
-		if st.GetState() == c.GetState() {
-			next.containers[key] = st
+		next.sandboxes[key], saw[key.id] = known, key.state
+		seen.Sandboxes = append(seen.Sandboxes, known.Sandbox)
+	}
+	for _, c := range all.containers {
+		key := inState{c.GetId(), int32(c.GetState())}
+		known, ok := w.cache.containers[key]
+		if !ok {
+			st, err := w.s.c.Runtime.ContainerStatus(ctx, c.GetId())
+			if cri.IsNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return nil, seen, err
+			}
+			known = containerOf(c, st)
+			key.state = int32(st.GetState()) // it may have changed since it was listed
 		}
-		seen.Containers = append(seen.Containers, containerOf(c, st))
+		next.containers[key], saw[key.id] = known, key.state
+		seen.Containers = append(seen.Containers, known)
 	}
 	w.cache = next
+	w.recall(want, &seen)
 	seen.LastAttempt = lastAttempts(want, seen.Containers, w.s.c.Node)
 	w.probe(want, &seen)
-	return seen, nil
+	return saw, seen, nil
+}
+
+// recall adds what was learned of the wanted pod's images, and which clean-ups are owed. It forgets other images.
+func (w *worker) recall(want *manifest.StaticPod, seen *lifecycle.Observed) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen.Images = map[string]lifecycle.Image{}
+	for ref, im := range w.images {
+		if want == nil || !uses(want.Pod, ref) {
+			delete(w.images, ref)
+			continue
+		}
+		seen.Images[ref] = im.Image
+	}
+	for uid := range w.left {
+		seen.Left = append(seen.Left, uid)
+	}
+	slices.Sort(seen.Left)
+}
+
+func uses(pod *corev1.Pod, ref string) bool {
+	with := func(c corev1.Container) bool { return c.Image == ref }
+	return slices.ContainsFunc(pod.Spec.InitContainers, with) || slices.ContainsFunc(pod.Spec.Containers, with)
 }
 
 // lastAttempts reads, for the containers of the wanted pod that are not in the runtime, the highest attempt that has a
@@ -101,28 +118,28 @@ func lastAttempts(want *manifest.StaticPod, have []lifecycle.Container, n podspe
 	if want == nil {
 		return nil
 	}
-	present := map[string]bool{}
-	for _, c := range have {
-		present[c.Name] = present[c.Name] || c.UID == want.UID
-	}
 	var last map[string]uint32
-	for _, c := range append(append([]corev1.Container(nil), want.Pod.Spec.InitContainers...), want.Pod.Spec.Containers...) {
-		if present[c.Name] {
-			continue
-		}
-		logs, err := filepath.Glob(filepath.Join(podspec.LogDir(want, n), c.Name, "*.log"))
-		if err != nil {
-			continue // the only error is a bad pattern: a name that cannot have a log
-		}
-		for _, log := range logs {
-			attempt, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(log), ".log"), 10, 32)
+	for _, specs := range [][]corev1.Container{want.Pod.Spec.InitContainers, want.Pod.Spec.Containers} {
+		for i := range specs {
+			name := specs[i].Name
+			if slices.ContainsFunc(have, func(c lifecycle.Container) bool { return c.Name == name && c.UID == want.UID }) {
+				continue
+			}
+			logs, err := os.ReadDir(filepath.Join(podspec.LogDir(want, n), name))
 			if err != nil {
-				continue // a rotated log
+				continue // it has none
 			}
-			if last == nil {
-				last = map[string]uint32{}
+			for _, log := range logs {
+				number, isLog := strings.CutSuffix(log.Name(), ".log")
+				attempt, err := strconv.ParseUint(number, 10, 32)
+				if !isLog || err != nil {
+					continue // a rotated one
+				}
+				if last == nil {
+					last = map[string]uint32{}
+				}
+				last[name] = max(last[name], uint32(attempt))
 			}
-			last[c.Name] = max(last[c.Name], uint32(attempt))
 		}
 	}
 	return last
@@ -157,15 +174,22 @@ func (w *worker) probe(want *manifest.StaticPod, seen *lifecycle.Observed) {
 	}
 }
 
-func sandboxOf(sb *runtimeapi.PodSandbox, st *runtimeapi.PodSandboxStatus) lifecycle.Sandbox {
-	return lifecycle.Sandbox{
+func sandboxOf(sb *runtimeapi.PodSandbox, st *runtimeapi.PodSandboxStatus) sandbox {
+	out := sandbox{Sandbox: lifecycle.Sandbox{
 		ID: sb.GetId(), UID: sb.GetLabels()[podspec.LabelPodUID], Attempt: sb.GetMetadata().GetAttempt(),
 		Ready:       sb.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY,
 		HostNetwork: st.GetLinux().GetNamespaces().GetOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE,
 		IP:          st.GetNetwork().GetIp(),
 		SpecHash:    sb.GetAnnotations()[podspec.AnnotationSpecHash],
 		CreatedAt:   time.Unix(0, sb.GetCreatedAt()),
+	}}
+	if out.IP != "" {
+		out.ips = append(out.ips, out.IP)
 	}
+	for _, more := range st.GetNetwork().GetAdditionalIps() {
+		out.ips = append(out.ips, more.GetIp())
+	}
+	return out
 }
 
 func containerOf(c *runtimeapi.Container, st *runtimeapi.ContainerStatus) lifecycle.Container {
@@ -174,7 +198,7 @@ func containerOf(c *runtimeapi.Container, st *runtimeapi.ContainerStatus) lifecy
 		ID: c.GetId(), Name: c.GetMetadata().GetName(), SandboxID: c.GetPodSandboxId(), UID: c.GetLabels()[podspec.LabelPodUID],
 		Attempt: c.GetMetadata().GetAttempt(), State: stateOf(st.GetState()), Hash: c.GetAnnotations()[podspec.AnnotationContainerHash],
 		CreatedAt: instant(st.GetCreatedAt()), StartedAt: instant(st.GetStartedAt()), FinishedAt: instant(st.GetFinishedAt()),
-		ExitCode: st.GetExitCode(), Reason: st.GetReason(), Message: st.GetMessage(), ImageRef: st.GetImageRef(),
+		ExitCode: st.GetExitCode(), Reason: st.GetReason(), Message: lastWords(st), ImageRef: st.GetImageRef(),
 		TerminationGrace: time.Duration(grace) * time.Second,
 	}
 }
@@ -200,23 +224,25 @@ func stateOf(s runtimeapi.ContainerState) lifecycle.ContainerState {
 	}
 }
 
-// podReady tells whether every main container of the wanted version runs and is ready.
+// podReady tells whether every main container and every sidecar of the wanted version runs and is ready.
 func podReady(want *manifest.StaticPod, seen lifecycle.Observed) bool {
 	if want == nil {
 		return false
 	}
-	ready := map[string]bool{}
-	for _, c := range seen.Containers {
-		if c.UID == want.UID && c.State == lifecycle.ContainerRunning && c.Probe.Ready {
-			ready[c.Name] = true
-		}
+	ready := func(spec corev1.Container) bool {
+		return slices.ContainsFunc(seen.Containers, func(c lifecycle.Container) bool {
+			return c.Name == spec.Name && c.UID == want.UID && c.State == lifecycle.ContainerRunning && c.Probe.Ready
+		})
 	}
-	for _, c := range want.Pod.Spec.Containers {
-		if !ready[c.Name] {
+	for _, c := range want.Pod.Spec.InitContainers {
+		if sidecar := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways; sidecar && !ready(c) {
 			return false
 		}
 	}
-	return len(want.Pod.Spec.Containers) > 0
+	for _, c := range want.Pod.Spec.Containers {
+		if !ready(c) {
+			return false
+		}
+	}
+	return true
 }
-
-var errImageAbsent = fmt.Errorf("the image is not in the runtime's store")

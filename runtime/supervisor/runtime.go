@@ -10,7 +10,7 @@ import (
 )
 
 // Runtime is what the supervisor asks of a container runtime: the CRI calls it makes, each with a deadline of its own
-// inside the implementation. cri.Client implements it.
+// inside the implementation. Stopping or removing what is gone is no error. cri.Client implements it.
 type Runtime interface {
 	ListPodSandbox(ctx context.Context, filter *runtimeapi.PodSandboxFilter) ([]*runtimeapi.PodSandbox, error)
 	PodSandboxStatus(ctx context.Context, id string) (*runtimeapi.PodSandboxStatus, error)
@@ -30,11 +30,14 @@ type Runtime interface {
 	PullImage(ctx context.Context, ref string, sandbox *runtimeapi.PodSandboxConfig) (string, error)
 }
 
-// Cgroups makes and removes the cgroups that hold whole pods. Paths are below the cgroup mount. cgroup.Manager
-// implements it.
+// Cgroups makes and removes the cgroups that hold whole pods, and those above them. Paths are below the cgroup mount.
+// cgroup.Tree implements it.
 type Cgroups interface {
-	Ensure(parent string, r podspec.CgroupResources) error
-	Remove(parent string) error // what is not there, or not empty, is left alone
+	// Ensure makes the cgroup with its parents, or sets the resources of one that is there.
+	Ensure(path string, r podspec.CgroupResources) error
+	// Remove removes the cgroup. One that is not there is no error; one in which processes are still ending gives an
+	// error that is cgroup.ErrBusy: the supervisor asks again soon.
+	Remove(path string) error
 }
 
 // Hint says that something about a container or sandbox may have changed. The empty ID means that anything may have.

@@ -3,18 +3,20 @@
 // One goroutine, Run, owns the set of workers. One worker owns a full name ("namespace/name"), so that the old version
 // of a pod is gone before the new one starts without any lock. Events only shorten a worker's sleep; what it acts on is
 // always a fresh look at the runtime.
+//
+//	sources ──► Run ── what is wanted ──► worker: look ─► Decide ─► act ─► look …
+//	hints ────► Run ── look again ──────►    │  ▲
+//	resync ───► Run ── list, compare ───►    │  └── probes, other workers (roster)
+//	                                         └────► status.Board
 package supervisor
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
@@ -38,7 +40,7 @@ type Config struct {
 	// Probes is how probes reach containers. Its Changed is the supervisor's own.
 	Probes probe.Deps
 	Board  *status.Board
-	// Cgroups makes and removes the pod-level cgroups.
+	// Cgroups makes and removes the cgroups of pods and of their classes.
 	Cgroups Cgroups
 	Policy  lifecycle.Policy
 	Log     *slog.Logger
@@ -52,40 +54,26 @@ type Config struct {
 
 // Supervisor keeps static pods running. Use New.
 type Supervisor struct {
-	c Config
-
-	// Owned by Run.
-	workers  map[string]*worker
-	parts    []*manifest.Snapshot // by source; nil until it has delivered
-	merged   manifest.Snapshot
-	desired  map[string]*manifest.StaticPod
-	problems map[string]string // by full name
-	// doubt says that some manifest is invalid and nobody can tell which pod it means. Its pod may be one that runs
-	// without this process having ever read its manifest, so nothing that merely lacks a manifest is stopped meanwhile.
-	doubt  bool
-	idle   chan *worker
-	looked chan string // full names of workers that have looked once
-
+	c      Config
+	roster *roster
 	probes *probe.Set
+	idle   chan *worker // workers with nothing left to do, which wait for their end or for work
+	looked chan string  // full names of workers that have looked once
 
-	mu      sync.Mutex
-	awake   map[string]*worker          // the workers, for those who wake them
-	ready   map[string]bool             // full name → every container ready; a key for every pod with a worker that looked
-	owner   map[string]string           // container or sandbox id → full name
-	wanted  map[string]bool             // full names that have a manifest
-	waiters map[string]map[*worker]bool // full name → workers that wait for it to be ready
+	// The rest is owned by Run.
+	want    wanted
+	workers map[string]*worker // by full name
+	unseen  map[string]bool    // full names whose worker has not looked yet
+	qosDue  bool               // the cgroups of the classes do not fit the pods
 }
 
-// New returns a supervisor that does nothing until Run.
+// New returns a supervisor that does nothing until Run, which may be called once.
 func New(c Config) *Supervisor {
 	s := &Supervisor{
-		c: c, workers: map[string]*worker{}, parts: make([]*manifest.Snapshot, len(c.Sources)),
-		desired: map[string]*manifest.StaticPod{}, problems: map[string]string{},
-		idle: make(chan *worker), looked: make(chan string),
-		ready: map[string]bool{}, owner: map[string]string{}, wanted: map[string]bool{}, waiters: map[string]map[*worker]bool{},
-		awake: map[string]*worker{},
+		c: c, roster: newRoster(), idle: make(chan *worker), looked: make(chan string),
+		want: newWanted(len(c.Sources)), workers: map[string]*worker{}, unseen: map[string]bool{},
 	}
-	c.Probes.Changed = func(name string) { s.poke(name) }
+	c.Probes.Changed = func(name string) { s.roster.poke(name) }
 	s.probes = probe.NewSet(c.Probes)
 	return s
 }
@@ -95,15 +83,64 @@ type delivery struct {
 	snapshot manifest.Snapshot
 }
 
-// Run supervises until ctx ends, then returns nil. The pods go on running: ending the supervisor never ends a pod.
-func (s *Supervisor) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// Run supervises until ctx ends, then returns nil; the error is a source's. The pods go on running: ending the
+// supervisor never ends a pod.
+func (s *Supervisor) Run(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
 	var group sync.WaitGroup
 	defer s.probes.Close()
 	defer group.Wait()
 	defer cancel(nil)
 
+	deliveries := s.follow(ctx, cancel, &group)
+	lister := newLister(s.c)
+	defer lister.timer.Stop()
+	hints := s.c.Hints
+	listed, announced := false, false
+	for {
+		select {
+		case <-ctx.Done():
+			if parent.Err() != nil {
+				return nil
+			}
+			return context.Cause(ctx)
+		case d := <-deliveries:
+			s.accept(ctx, &group, d)
+			lister.start(ctx, &group, false) // finds pods without a manifest
+		case hint, ok := <-hints:
+			switch {
+			case !ok:
+				hints = nil
+			case !s.roster.hint(hint.ID):
+				lister.start(ctx, &group, false)
+			}
+		case <-lister.timer.C:
+			lister.start(ctx, &group, true)
+		case l := <-lister.done:
+			listed = s.want.complete()
+			s.compare(ctx, &group, l)
+			lister.finish(ctx, &group, l.err)
+		case w := <-s.idle:
+			if w.desired() == nil {
+				s.forget(w)
+			} else {
+				select {
+				case w.resume <- struct{}{}: // it waits for this
+				case <-ctx.Done():
+				}
+			}
+		case name := <-s.looked:
+			delete(s.unseen, name)
+		}
+		if !announced && listed && s.want.complete() && len(s.unseen) == 0 {
+			announced = true
+			s.c.Ready()
+		}
+	}
+}
+
+// follow starts the sources. One that fails ends ctx.
+func (s *Supervisor) follow(ctx context.Context, fail context.CancelCauseFunc, group *sync.WaitGroup) <-chan delivery {
 	deliveries := make(chan delivery)
 	for i, source := range s.c.Sources {
 		group.Go(func() {
@@ -114,278 +151,84 @@ func (s *Supervisor) Run(ctx context.Context) error {
 				}
 			})
 			if err != nil && ctx.Err() == nil {
-				cancel(fmt.Errorf("reading manifests: %w", err))
+				fail(err)
 			}
 		})
 	}
-	resync := time.NewTicker(s.c.Resync)
-	defer resync.Stop()
-	listings := make(chan []string)
-	listing := false
-	list := func() {
-		if listing {
-			return
-		}
-		listing = true
-		group.Go(func() {
-			names := s.changed(ctx)
-			select {
-			case listings <- names:
-			case <-ctx.Done():
-			}
-		})
-	}
-	waiting := map[string]bool(nil) // full names that have not been looked at yet; nil until every source has delivered
-	announced := false
-	for {
-		select {
-		case <-ctx.Done():
-			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-				return cause
-			}
-			return nil
-		case d := <-deliveries:
-			s.accept(ctx, &group, d)
-			if waiting == nil && s.complete() {
-				waiting = map[string]bool{}
-				for name := range s.workers {
-					waiting[name] = true
-				}
-				list() // finds the pods whose manifest went while nobody looked
-			}
-		case hint := <-s.c.Hints:
-			if !s.wake(hint) {
-				list()
-			}
-		case <-resync.C:
-			list()
-		case names := <-listings:
-			listing = false
-			for _, name := range names {
-				s.look(ctx, &group, name)
-			}
-		case w := <-s.idle:
-			if w.desired() == nil && s.workers[w.name] == w {
-				w.cancel()
-				s.forget(w.name)
-			}
-		case name := <-s.looked:
-			delete(waiting, name)
-		}
-		if waiting != nil && len(waiting) == 0 && !announced {
-			announced = true
-			s.c.Ready()
-		}
-	}
+	return deliveries
 }
-
-// complete tells whether every source has delivered at least once. Until then nothing is removed.
-func (s *Supervisor) complete() bool { return !slices.Contains(s.parts, nil) }
 
 // accept takes a source's snapshot and tells the workers whose pod it changes.
 func (s *Supervisor) accept(ctx context.Context, group *sync.WaitGroup, d delivery) {
-	part := refuse(d.snapshot, s.desired)
-	s.parts[d.source] = &part
-	var parts []manifest.Snapshot
-	for _, p := range s.parts {
-		if p != nil {
-			parts = append(parts, *p)
-		}
-	}
-	s.merged = manifest.Merge(s.merged, parts...)
-	before := s.desired
-	s.desired, s.problems, s.doubt = map[string]*manifest.StaticPod{}, map[string]string{}, false
-	for _, p := range s.merged.Pods {
-		name := p.FullName()
-		if old, ok := before[name]; ok && old.SpecHash == p.SpecHash && old.UID == p.UID {
-			s.desired[name] = old // the same pod keeps its annotation of first sight
-		} else {
-			s.desired[name] = seenAt(p, s.c.Now())
-		}
-	}
-	var shown []status.Problem
-	for _, p := range s.merged.Problems {
+	fresh := s.want.accept(d.source, d.snapshot, s.c.Now())
+	for _, p := range fresh {
 		s.c.Log.Warn("manifest refused", "source", p.Source, "pod", p.FullName, "reason", p.Err.Error())
-		shown = append(shown, status.Problem{Source: p.Source, Pod: p.FullName, Reason: p.Err.Error()})
-		s.problems[p.FullName] = fmt.Sprintf("%s is not taken: %v", p.Source, p.Err)
-		s.doubt = s.doubt || p.FullName == ""
 	}
-	s.c.Board.SetProblems(shown)
-
-	s.mu.Lock()
-	clear(s.wanted)
-	for name := range s.desired {
-		s.wanted[name] = true
-	}
-	s.mu.Unlock()
-	for name, pod := range s.desired {
+	s.c.Board.SetProblems(s.want.shown())
+	s.roster.want(s.want.pods)
+	s.qosDue = true
+	s.ensureClasses()
+	for name, pod := range s.want.pods {
 		w, ok := s.workers[name]
 		if !ok {
-			w = s.start(ctx, group, name)
+			w = s.start(ctx, group, name, pod)
 		}
-		w.set(pod, s.problems[name])
+		w.set(pod, s.want.problems[name])
 	}
-	for name := range before {
-		if w, ok := s.workers[name]; ok && s.desired[name] == nil {
-			w.set(nil, "")
-		}
-	}
-}
-
-// refuse moves the pods that use a field which the supervisor does not act on to the problems. Where a former version
-// of such a pod is wanted already, that one stays: a version that cannot be run never stops the one that runs.
-func refuse(snap manifest.Snapshot, before map[string]*manifest.StaticPod) manifest.Snapshot {
-	out := manifest.Snapshot{Problems: slices.Clone(snap.Problems)}
-	for _, p := range snap.Pods {
-		err := podspec.Refuse(p.Pod)
-		if err == nil {
-			out.Pods = append(out.Pods, p)
-			continue
-		}
-		out.Problems = append(out.Problems, manifest.Problem{Source: p.Source, FullName: p.FullName(), Err: err})
-		if old := before[p.FullName()]; old != nil && old.Source == p.Source {
-			out.Pods = append(out.Pods, old)
+	for name, w := range s.workers {
+		if s.want.pods[name] == nil {
+			w.set(nil, s.want.problems[name])
 		}
 	}
-	return out
 }
 
 // start makes the worker of a full name. Run owns it and waits for it.
-func (s *Supervisor) start(ctx context.Context, group *sync.WaitGroup, name string) *worker {
+func (s *Supervisor) start(ctx context.Context, group *sync.WaitGroup, name string, pod *manifest.StaticPod) *worker {
 	ctx, cancel := context.WithCancel(ctx)
-	w := newWorker(s, name, cancel)
-	s.workers[name] = w
-	s.mu.Lock()
-	s.awake[name] = w
-	s.mu.Unlock()
+	w := newWorker(s, name, pod, cancel)
+	s.workers[name], s.unseen[name] = w, true
+	s.roster.enter(w)
 	group.Go(func() { w.run(ctx) })
 	return w
 }
 
-// look wakes the worker of a full name, or starts one for a pod whose manifest is gone.
-func (s *Supervisor) look(ctx context.Context, group *sync.WaitGroup, name string) {
-	if w, ok := s.workers[name]; ok {
-		w.poke()
+// forget ends an idle worker and drops everything about its pod, which is gone.
+func (s *Supervisor) forget(w *worker) {
+	w.cancel()
+	delete(s.workers, w.name)
+	delete(s.unseen, w.name)
+	s.roster.leave(w.name)
+	s.c.Board.Remove(w.name)
+}
+
+// compare wakes the workers whose pod differs from what they saw, and starts one for each pod that this supervisor made
+// and that has no manifest. Pods of others are none of its business.
+func (s *Supervisor) compare(ctx context.Context, group *sync.WaitGroup, l listing) {
+	if l.err != nil {
 		return
 	}
-	if s.complete() && !s.doubt && s.problems[name] == "" {
-		s.c.Log.Info("pod without a manifest", "pod", name, "state", "terminating")
-		s.start(ctx, group, name).set(nil, "")
+	s.ensureClasses()
+	pods := l.byName()
+	s.roster.compare(pods, l.periodic)
+	for name, there := range pods {
+		if there.ours && s.workers[name] == nil && s.want.lacks(name) {
+			s.c.Log.Info("pod without a manifest", "pod", name)
+			s.start(ctx, group, name, nil)
+		}
 	}
 }
 
-// wake hands a hint to the worker it is about and tells whether there is one.
-func (s *Supervisor) wake(h Hint) bool {
-	s.mu.Lock()
-	name := s.owner[h.ID]
-	s.mu.Unlock()
-	return s.poke(name)
-}
-
-// poke makes the worker of a full name look, and tells whether there is one. It may be called from any goroutine.
-func (s *Supervisor) poke(name string) bool {
-	s.mu.Lock()
-	w := s.awake[name]
-	s.mu.Unlock()
-	if w == nil {
-		return false
+// ensureClasses gives the cgroups above the pods' what the wanted pods ask for together.
+func (s *Supervisor) ensureClasses() {
+	if !s.qosDue || len(s.want.pods) == 0 {
+		return
 	}
-	w.poke()
-	return true
-}
-
-// changed lists the runtime and returns the full names of pods that look different from what their worker last saw,
-// and of pods that this supervisor made but has no worker for. Pods of others are none of its business.
-func (s *Supervisor) changed(ctx context.Context) []string {
-	sandboxes, err := s.c.Runtime.ListPodSandbox(ctx, nil)
-	if err != nil {
-		s.c.Log.Warn("listing sandboxes", "reason", err.Error())
-		return nil
-	}
-	containers, err := s.c.Runtime.ListContainers(ctx, nil)
-	if err != nil {
-		s.c.Log.Warn("listing containers", "reason", err.Error())
-		return nil
-	}
-	names := map[string]bool{}
-	known := map[string]bool{}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, sb := range sandboxes {
-		name := fullNameOf(sb.GetLabels())
-		known[sb.GetId()] = true
-		ours := sb.GetAnnotations()[podspec.AnnotationSpecHash] != "" && sb.GetAnnotations()[podspec.AnnotationInstance] == s.c.Node.Instance
-		owner, seen := s.owner[sb.GetId()]
-		switch {
-		case seen && owner == name && sb.GetState() != runtimeapi.PodSandboxState_SANDBOX_READY,
-			!seen && (ours || s.ownsName(name)):
-			names[name] = true
+	s.qosDue = false
+	pods := s.want.list()
+	for _, class := range []corev1.PodQOSClass{corev1.PodQOSBurstable, corev1.PodQOSBestEffort} {
+		if err := s.c.Cgroups.Ensure(podspec.QOSCgroup(class, pods, s.c.Node)); err != nil {
+			s.qosDue = true
+			s.c.Log.Warn("sharing the CPU between classes of pods", "reason", err.Error())
 		}
 	}
-	for _, ctr := range containers {
-		name := fullNameOf(ctr.GetLabels())
-		known[ctr.GetId()] = true
-		if _, seen := s.owner[ctr.GetId()]; !s.ownsName(name) {
-			continue
-		} else if !seen || ctr.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
-			names[name] = true
-		}
-	}
-	for id, name := range s.owner { // removed behind our back
-		if !known[id] {
-			names[name] = true
-		}
-	}
-	return keys(names)
-}
-
-// ownsName tells whether any pod of this name was observed by a worker. The caller holds mu.
-func (s *Supervisor) ownsName(name string) bool { _, ok := s.ready[name]; return ok }
-
-// observed records what a worker saw, for hints, listings and the pods that wait for this one.
-func (s *Supervisor) observed(name string, seen lifecycle.Observed, ready bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, owner := range s.owner {
-		if owner == name {
-			delete(s.owner, id)
-		}
-	}
-	for _, sb := range seen.Sandboxes {
-		s.owner[sb.ID] = name
-	}
-	for _, c := range seen.Containers {
-		s.owner[c.ID] = name
-	}
-	was := s.ready[name]
-	s.ready[name] = ready
-	if ready && !was {
-		for waiter := range s.waiters[name] {
-			waiter.poke()
-		}
-		delete(s.waiters, name)
-	}
-}
-
-// forget drops everything about a pod that is gone.
-func (s *Supervisor) forget(name string) {
-	delete(s.workers, name)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.awake, name)
-	delete(s.ready, name)
-	for id, owner := range s.owner {
-		if owner == name {
-			delete(s.owner, id)
-		}
-	}
-	s.c.Board.Remove(name)
-}
-
-func keys(set map[string]bool) []string {
-	out := make([]string, 0, len(set))
-	for k := range set {
-		out = append(out, k)
-	}
-	return out
 }

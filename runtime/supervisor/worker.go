@@ -2,10 +2,13 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/slipway-k8s/slipway/runtime/cgroup"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/status"
@@ -24,42 +27,58 @@ type worker struct {
 	s      *Supervisor
 	name   string
 	cancel context.CancelFunc
-	wakeup chan struct{} // holds at most one
 	log    *slog.Logger
+	hints  chan struct{} // holds at most one: something may have changed
+	orders chan struct{} // holds at most one: look now, even in the pause after a failure
+
+	resume chan struct{} // Run's refusal of the worker's end
 
 	mu      sync.Mutex
 	pod     *manifest.StaticPod
 	problem string
+	abort   context.CancelFunc // ends what only the version under way needs; nil outside of a round
+	images  map[string]image   // by reference; what is not in it was not asked for yet
+	left    map[string]bool    // uids whose clean-up failed
 
-	// The rest belongs to run.
+	// The rest belongs to run; actions read it.
 	mem     lifecycle.Memory
-	images  map[string]image
-	left    map[string]bool // uids whose clean-up failed
 	cache   cache
-	last    lifecycle.State
+	view    status.View        // the last one shown
+	last    []lifecycle.Action // of the round before, if it had an effect to wait for
+	state   lifecycle.State    // the last one logged
 	looked  bool
-	failure failure
+	failure string        // of the last look or action; "" after a success
+	pause   time.Duration // after it
 }
 
-// failure is the current run of failed looks or actions.
-type failure struct {
-	err   error
-	pause time.Duration
+// rest is what a worker does between two rounds.
+type rest struct {
+	again  bool      // nothing: the next round follows at once
+	until  time.Time // zero: until something happens
+	paused bool      // only an order shortens it
 }
 
-func newWorker(s *Supervisor, name string, cancel context.CancelFunc) *worker {
+func newWorker(s *Supervisor, name string, pod *manifest.StaticPod, cancel context.CancelFunc) *worker {
 	return &worker{
-		s: s, name: name, cancel: cancel, wakeup: make(chan struct{}, 1), log: s.c.Log.With("pod", name),
-		images: map[string]image{}, left: map[string]bool{}, cache: newCache(), last: -1,
+		s: s, name: name, pod: pod, cancel: cancel, log: s.c.Log.With("pod", name),
+		hints: make(chan struct{}, 1), orders: make(chan struct{}, 1), resume: make(chan struct{}),
+		images: map[string]image{}, left: map[string]bool{},
+		state: -1,
 	}
 }
 
 // set replaces what is wanted. problem says why a newer version of the manifest is not taken; "" when there is none.
 func (w *worker) set(pod *manifest.StaticPod, problem string) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pod == pod && w.problem == problem {
+		return
+	}
+	if w.abort != nil && versionOf(w.pod) != versionOf(pod) {
+		w.abort()
+	}
 	w.pod, w.problem = pod, problem
-	w.mu.Unlock()
-	w.poke()
+	w.order()
 }
 
 func (w *worker) desired() *manifest.StaticPod {
@@ -68,10 +87,15 @@ func (w *worker) desired() *manifest.StaticPod {
 	return w.pod
 }
 
-// poke makes the worker look again. It never blocks.
-func (w *worker) poke() {
+// hint makes the worker look again, but not earlier than the pause after a failure allows. It never blocks.
+func (w *worker) hint() { nudge(w.hints) }
+
+// order makes the worker look again. It never blocks.
+func (w *worker) order() { nudge(w.orders) }
+
+func nudge(c chan struct{}) {
 	select {
-	case w.wakeup <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -79,82 +103,131 @@ func (w *worker) poke() {
 // run is the worker's loop: look, decide, act, and look again at once after an effect; else sleep until something
 // changes or the decision wants to be reconsidered.
 func (w *worker) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for ctx.Err() == nil {
-		again, wake := w.step(ctx)
+		next := w.step(ctx)
 		w.announce(ctx)
-		if again {
+		if next.again {
 			continue
 		}
-		var timer <-chan time.Time
-		if !wake.IsZero() {
-			t := time.NewTimer(max(0, wake.Sub(w.s.c.Now())))
-			defer t.Stop()
-			timer = t.C
+		var due <-chan time.Time
+		if !next.until.IsZero() {
+			timer.Reset(max(0, next.until.Sub(w.s.c.Now())))
+			due = timer.C
+		}
+		hints := w.hints
+		if next.paused {
+			hints = nil // most likely the echo of what has just failed
 		}
 		select {
 		case <-ctx.Done():
-		case <-w.wakeup:
-		case <-timer:
+		case <-w.orders:
+		case <-hints:
+		case <-due:
 		}
 	}
 }
 
-// step does one round. It tells whether to go round again at once, and if not, when at the latest.
-func (w *worker) step(ctx context.Context) (again bool, wake time.Time) {
+// step does one round.
+func (w *worker) step(ctx context.Context) rest {
+	effects, abort := context.WithCancel(ctx)
+	defer abort()
 	w.mu.Lock()
 	want, problem := w.pod, w.problem
+	w.abort = abort
 	w.mu.Unlock()
-	now := w.s.c.Now()
 
-	seen, err := w.observe(ctx, want)
+	w.view.Want, w.view.Problem = want, problem
+	saw, seen, err := w.observe(ctx, want)
 	if err != nil {
-		return w.failed(ctx, "looking at the runtime", err, want, problem)
+		w.s.roster.missed(w.name)
+		return w.failed(ctx, "looking at the runtime", err)
 	}
-	seen.Held = w.s.held(w, want)
-	decision, mem := w.s.c.Policy.Decide(now, want, seen, w.mem)
+	seen.Held = w.s.roster.held(w.name, want, w.s.c.Node.Name)
+	decision, mem := w.s.c.Policy.Decide(w.s.c.Now(), want, seen, w.mem)
 	w.mem = mem
 	ready := podReady(want, seen)
-	w.s.observed(w.name, seen, ready)
-	if decision.State != w.last {
+	settled := ""
+	if ready || decision.State == lifecycle.Completed {
+		settled = versionOf(want)
+	}
+	w.s.roster.saw(w.name, saw, settled)
+	if decision.State != w.state {
+		w.state = decision.State
 		w.log.Info("state", "state", decision.State.String(), "why", decision.Why)
-		w.last = decision.State
 	}
-	view := status.View{Want: want, Seen: seen, Decision: decision, Problem: problem, Ready: ready}
-	if w.failure.err != nil {
-		view.Failure = w.failure.err.Error()
+	w.view.Seen, w.view.Decision, w.view.Ready = seen, decision, ready
+	if len(decision.Actions) == 0 {
+		return w.done(ctx, decision)
 	}
-	w.publish(view)
-	if len(decision.Actions) > 0 {
-		if err := w.apply(ctx, want, decision.Actions); err != nil {
-			return w.failed(ctx, "acting", err, want, problem)
+	w.publish()
+	if slices.EqualFunc(decision.Actions, w.last, sameEffect) {
+		return w.paused() // the runtime has not shown yet what was done
+	}
+	if err := w.apply(ctx, effects, want, decision.Actions); err != nil {
+		w.last = nil
+		if w.desired() != want {
+			return rest{again: true} // whatever failed is not wanted any more
 		}
-		w.failure = failure{}
-		return true, time.Time{}
+		return w.failed(ctx, "acting", err)
 	}
-	if w.failure.err != nil {
-		w.failure = failure{}
-		view.Failure = ""
-		w.publish(view)
-	}
-	if want == nil && decision.State == lifecycle.Absent {
-		select {
-		case w.s.idle <- w: // Run ends this worker, unless something is wanted again
-		case <-ctx.Done():
-		}
-	}
-	return false, decision.Wake
+	w.last, w.failure, w.pause = decision.Actions, "", 0
+	return rest{again: true}
 }
 
-// failed records why a round ended and when to try again.
-func (w *worker) failed(ctx context.Context, doing string, err error, want *manifest.StaticPod, problem string) (bool, time.Time) {
-	if ctx.Err() != nil {
-		return false, time.Time{}
+// sameEffect tells whether two actions do the same to the same thing.
+func sameEffect(a, b lifecycle.Action) bool {
+	a.Grace, a.Group, a.Why = b.Grace, b.Group, b.Why
+	return a == b
+}
+
+// done ends a round with nothing to do.
+func (w *worker) done(ctx context.Context, d lifecycle.Decision) rest {
+	w.last, w.failure, w.pause = nil, "", 0
+	w.publish()
+	if w.view.Want == nil && d.State == lifecycle.Absent {
+		return w.retire(ctx)
 	}
-	w.failure.err = err
-	w.failure.pause = min(max(2*w.failure.pause, firstRetry), lastRetry)
-	w.log.Warn(doing, "reason", err.Error(), "retry", w.failure.pause.String())
-	w.s.c.Board.Fail(status.View{Name: w.name, HostIPs: w.s.c.Node.HostIPs, Now: w.s.c.Now(), Want: want, Failure: err.Error(), Problem: problem})
-	return false, w.s.c.Now().Add(w.failure.pause)
+	return rest{until: d.Wake}
+}
+
+// retire offers Run this worker's end, and returns if it is refused: something is wanted again. Until Run has decided
+// the worker does nothing, so that it shows nothing of a pod that was forgotten.
+func (w *worker) retire(ctx context.Context) rest {
+	select {
+	case w.s.idle <- w:
+	case <-ctx.Done():
+		return rest{}
+	}
+	select {
+	case <-w.resume:
+	case <-ctx.Done():
+	}
+	return rest{again: true}
+}
+
+// failed records why a round ended, once for as long as it stays the same, and when to try again.
+func (w *worker) failed(ctx context.Context, doing string, err error) rest {
+	if ctx.Err() != nil {
+		return rest{}
+	}
+	r := w.paused()
+	if errors.Is(err, cgroup.ErrBusy) && w.pause < lastRetry { // no failure yet: processes are ending
+		return r
+	}
+	if w.failure != err.Error() {
+		w.failure = err.Error()
+		w.log.Warn(doing, "reason", w.failure, "retry", w.pause.String())
+	}
+	w.publish()
+	return r
+}
+
+func (w *worker) paused() rest {
+	w.last = nil
+	w.pause = min(max(2*w.pause, firstRetry), lastRetry)
+	return rest{until: w.s.c.Now().Add(w.pause), paused: true}
 }
 
 // announce tells Run, once, that this worker has looked at its pod.
@@ -169,7 +242,7 @@ func (w *worker) announce(ctx context.Context) {
 	}
 }
 
-func (w *worker) publish(v status.View) {
-	v.Name, v.HostIPs, v.Now = w.name, w.s.c.Node.HostIPs, w.s.c.Now()
-	w.s.c.Board.Publish(v)
+func (w *worker) publish() {
+	w.view.Name, w.view.HostIPs, w.view.Now, w.view.Failure = w.name, w.s.c.Node.HostIPs, w.s.c.Now(), w.failure
+	w.s.c.Board.Publish(w.view)
 }

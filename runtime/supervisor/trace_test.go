@@ -1,0 +1,396 @@
+package supervisor
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/slipway-k8s/slipway/runtime/cgroup"
+	"github.com/slipway-k8s/slipway/runtime/manifest"
+	"github.com/slipway-k8s/slipway/runtime/podspec"
+	"github.com/slipway-k8s/slipway/runtime/status"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.txt; only commit what you can explain")
+
+// TestTraces replays the files of testdata. A file is a list of blocks: comments, commands, "----", and what the
+// supervisor asked of the runtime because of them, with the time since the start. Commands on one line, separated by
+// ";", happen at once; after each line everything comes to rest, but no time passes save by "wait".
+func TestTraces(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no traces: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got string
+			synctest.Test(t, func(t *testing.T) { got = replay(t, string(want)) })
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
+				t.Errorf("%s (-want +got), go test -update to rewrite:\n%s", file, diff)
+			}
+		})
+	}
+}
+
+func replay(t *testing.T, text string) string {
+	w := newWorld(t)
+	s := &script{world: w, files: map[string]*manifest.StaticPod{}, broken: map[string]manifest.Problem{}}
+	var blocks []string
+	for _, block := range strings.Split(strings.TrimSpace(text), "\n\n") {
+		input, _, hasOutput := strings.Cut(strings.TrimSpace(block), "\n----")
+		if !hasOutput {
+			blocks = append(blocks, input)
+			continue
+		}
+		s.out.Reset()
+		for _, text := range strings.Split(input, "\n") {
+			if strings.HasPrefix(text, "#") {
+				continue
+			}
+			s.changed = false
+			for _, command := range strings.Split(text, ";") {
+				if err := s.do(strings.Fields(command)); err != nil {
+					t.Fatalf("%s: %v", command, err)
+				}
+			}
+			if s.changed {
+				s.deliver(0)
+			}
+			synctest.Wait()
+			s.out.WriteString(w.rec.take())
+		}
+		blocks = append(blocks, strings.TrimSpace(input+"\n----\n"+s.out.String()))
+	}
+	w.end()
+	if strings.Contains(w.log.String(), "level=ERROR") {
+		t.Errorf("the log:\n%s", w.log.String())
+	}
+	return strings.Join(blocks, "\n\n") + "\n"
+}
+
+// script performs the commands of a trace.
+type script struct {
+	*world
+	out     strings.Builder
+	files   map[string]*manifest.StaticPod
+	broken  map[string]manifest.Problem
+	changed bool // the manifests
+}
+
+func (s *script) do(words []string) error {
+	verb, args := words[0], words[1:]
+	arg := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return ""
+	}
+	switch verb {
+	case "start": // a supervisor
+		s.begin()
+	case "kill": // it
+		s.end()
+	case "sources": // before start: how many; "manifest" is the first one's
+		n, err := strconv.Atoi(arg(0))
+		if err != nil {
+			return err
+		}
+		for len(s.sources) < n {
+			s.sources = append(s.sources, newFeed())
+		}
+	case "deliver": // what a further source wants: nothing
+		n, err := strconv.Atoi(arg(0))
+		if err != nil {
+			return err
+		}
+		s.send(n, manifest.Snapshot{})
+	case "forgetful": // the source does not repeat to the next supervisor what it delivered
+		n, err := strconv.Atoi(arg(0))
+		if err != nil {
+			return err
+		}
+		s.sources[n].last = nil
+	case "manifest": // NAME VERSION [option…]
+		p, err := s.parse(arg(0), arg(1), args[2:])
+		if err != nil {
+			return err
+		}
+		s.files[arg(0)], s.changed = p, true
+		delete(s.broken, arg(0))
+	case "invalid": // the file of NAME, or one that does not say whose it is
+		name, full := arg(0), ""
+		if name != "" {
+			full = "kube-system/" + name + "-" + nodeName
+		}
+		s.broken[name], s.changed = manifest.Problem{Source: "/m/" + name + ".yaml", FullName: full, Err: errors.New("not a pod")}, true
+	case "valid":
+		delete(s.broken, arg(0))
+		s.changed = true
+	case "delete": // the file
+		delete(s.files, arg(0))
+		delete(s.broken, arg(0))
+		s.changed = true
+	case "exit": // CONTAINER CODE
+		code, err := strconv.Atoi(arg(1))
+		if err != nil {
+			return err
+		}
+		if !s.rt.Exit(arg(0), int32(code)) {
+			return errors.New("no such container runs")
+		}
+	case "crashes": // CONTAINER CODE, at every start from now on
+		code, err := strconv.Atoi(arg(1))
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.crash[arg(0)] = int32(code)
+		s.mu.Unlock()
+	case "works":
+		s.mu.Lock()
+		delete(s.crash, arg(0))
+		s.mu.Unlock()
+	case "unready", "ready":
+		s.mu.Lock()
+		s.unready[arg(0)] = verb == "unready"
+		s.mu.Unlock()
+	case "stop-takes": // CONTAINER DURATION
+		d, err := time.ParseDuration(arg(1))
+		if err != nil {
+			return err
+		}
+		s.rt.StopTakes(arg(0), d, 0)
+	case "kill-pause":
+		if !s.rt.KillSandbox(arg(0) + "-" + nodeName) {
+			return errors.New("no such sandbox")
+		}
+	case "take-away": // every container, or sandbox, of a name, behind the supervisor's back
+		return s.takeAway(arg(0), arg(1))
+	case "foreign": // NAME UID: a sandbox that a kubelet made; NAME UID INSTANCE: one of another slipway
+		return s.foreign(arg(0), arg(1), arg(2))
+	case "image": // REF appears in the store
+		s.rt.AddImage(arg(0))
+	case "no-image":
+		s.rt.DropImage(arg(0))
+	case "pull-hangs":
+		s.rt.OnPull(arg(0), nil)
+		s.rt.Hang("PullImage")
+	case "down":
+		s.rt.Fail("*", grpcstatus.Error(codes.Unavailable, "connection refused"), -1)
+	case "fail": // METHOD TIMES words…
+		n, err := strconv.Atoi(arg(1))
+		if err != nil {
+			return err
+		}
+		s.rt.Fail(arg(0), errors.New(strings.Join(args[2:], " ")), n)
+	case "lose":
+		s.rt.Lose(arg(0), 1)
+	case "hang":
+		s.rt.Hang(arg(0))
+	case "heal":
+		s.rt.Heal()
+	case "no-hints":
+		s.quiet = true
+	case "wait":
+		d, err := time.ParseDuration(arg(0))
+		if err != nil {
+			return err
+		}
+		if s.changed {
+			s.deliver(0)
+			s.changed = false
+		}
+		time.Sleep(d)
+	case "status":
+		synctest.Wait()
+		s.out.WriteString(s.rec.take())
+		s.status()
+	case "lists": // how many listings there were since "forget"
+		synctest.Wait()
+		fmt.Fprintf(&s.out, "%d sandbox lists, %d container lists\n", len(s.rt.Calls("ListPodSandbox")), len(s.rt.Calls("ListContainers")))
+	case "forget":
+		synctest.Wait()
+		s.rt.ForgetCalls()
+		s.log.Reset()
+	case "busy", "idle": // the cgroups of pods that end
+		s.cgroups.mu.Lock()
+		s.cgroups.busy = map[string]error{"busy": fmt.Errorf("removing: %w", cgroup.ErrBusy)}[verb]
+		s.cgroups.mu.Unlock()
+	case "warnings": // since "forget"
+		synctest.Wait()
+		lines := strings.Split(s.log.String(), "\n")
+		for i := range lines {
+			_, lines[i], _ = strings.Cut(lines[i], " ") // without the time
+		}
+		slices.Sort(lines)
+		for _, l := range lines {
+			if l, ok := strings.CutPrefix(l, "level=WARN "); ok {
+				fmt.Fprintf(&s.out, "warning: %s\n", l)
+			}
+		}
+	case "leftovers":
+		synctest.Wait()
+		for _, l := range s.leftovers() {
+			name := filepath.Base(l)
+			if i := strings.LastIndex(name, "-"); strings.HasSuffix(name, ".log") {
+				name = name[:i] + "-ID.log"
+			}
+			fmt.Fprintf(&s.out, "left: %s\n", name)
+		}
+	default:
+		return fmt.Errorf("no such command")
+	}
+	return nil
+}
+
+// deliver gives the present manifests to the supervisor, as the directory source would.
+func (s *script) deliver(source int) {
+	var snap manifest.Snapshot
+	for _, name := range slices.Sorted(maps.Keys(s.files)) {
+		snap.Pods = append(snap.Pods, s.files[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.broken)) {
+		snap.Problems = append(snap.Problems, s.broken[name])
+	}
+	s.send(source, snap)
+}
+
+func (s *script) send(source int, snap manifest.Snapshot) {
+	s.sources[source].last = &snap
+	if s.cancel != nil {
+		s.sources[source].next <- snap
+	}
+}
+
+// parse makes a manifest of one or more containers. Options: after=A,B containers=A,B image=REF probe policy=Never
+// pull=Always grace=5 refused words (a termination message).
+func (w *world) parse(name, version string, options []string) (*manifest.StaticPod, error) {
+	containers, image, extra, after, probe, pull := []string{name}, "", "", "", "", "IfNotPresent"
+	for _, o := range options {
+		key, value, _ := strings.Cut(o, "=")
+		switch key {
+		case "after":
+			after = fmt.Sprintf("    %s: %s\n", AnnotationStartAfter, value)
+		case "containers":
+			containers = strings.Split(value, ",")
+		case "image":
+			image = value
+		case "probe":
+			probe = "    readinessProbe: {exec: {command: [ready]}, periodSeconds: 1}\n"
+		case "policy":
+			extra += "  restartPolicy: " + value + "\n"
+		case "pull":
+			pull = value
+		case "grace":
+			extra += "  terminationGracePeriodSeconds: " + value + "\n"
+		case "refused":
+			extra += "  activeDeadlineSeconds: 60\n"
+		default:
+			return nil, fmt.Errorf("no such option: %s", o)
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "apiVersion: v1\nkind: Pod\nmetadata:\n  name: %s\n  namespace: kube-system\n  labels: {version: %s}\n  annotations:\n    example.com/any: thing\n%s", name, version, after)
+	fmt.Fprintf(&b, "spec:\n  hostNetwork: true\n%s  containers:\n", extra)
+	for _, c := range containers {
+		ref := image
+		if ref == "" {
+			ref = "example.com/" + c + ":1"
+			w.rt.AddImage(ref)
+		}
+		fmt.Fprintf(&b, "  - name: %s\n    image: %s\n    imagePullPolicy: %s\n%s", c, ref, pull, probe)
+	}
+	return manifest.Parse([]byte(b.String()), "/m/"+name+".yaml", nodeName)
+}
+
+func (s *script) status() {
+	list, problems, _ := s.board.Pods()
+	for _, p := range list.Items {
+		fmt.Fprintf(&s.out, "%s: %s %s", strings.TrimSuffix(p.Name, "-"+nodeName), p.Status.Phase, p.Annotations[status.AnnotationState])
+		for _, c := range p.Status.ContainerStatuses {
+			ready := "not ready"
+			if c.Ready {
+				ready = "ready"
+			}
+			fmt.Fprintf(&s.out, ", %s %s after %d restarts", c.Name, ready, c.RestartCount)
+		}
+		if why := p.Annotations[status.AnnotationWhy]; why != "" {
+			fmt.Fprintf(&s.out, " (%s)", why)
+		}
+		if problem := p.Annotations[status.AnnotationProblem]; problem != "" {
+			fmt.Fprintf(&s.out, " PROBLEM %s", problem)
+		}
+		s.out.WriteString("\n")
+	}
+	for _, p := range problems {
+		fmt.Fprintf(&s.out, "refused: %s %s: %s\n", p.Source, p.Pod, p.Reason)
+	}
+	fmt.Fprintf(&s.out, "all pods were looked at: %v\n", s.ready)
+}
+
+func (s *script) takeAway(kind, name string) error {
+	all := list(s.t.Context(), s.client, "", s.node.Instance)
+	for _, c := range all.containers {
+		if kind == "container" && c.GetMetadata().GetName() == name {
+			return s.client.RemoveContainer(s.t.Context(), c.GetId())
+		}
+	}
+	for _, sb := range all.sandboxes {
+		if kind == "sandbox" && sb.GetMetadata().GetName() == name+"-"+nodeName {
+			return s.client.RemovePodSandbox(s.t.Context(), sb.GetId())
+		}
+	}
+	return errors.Join(all.err, errors.New("there is none"))
+}
+
+func (s *script) foreign(name, uid, instance string) error {
+	pod := name + "-" + nodeName
+	config := &runtimeapi.PodSandboxConfig{
+		Metadata:     &runtimeapi.PodSandboxMetadata{Name: pod, Namespace: "kube-system", Uid: uid},
+		Labels:       map[string]string{podspec.LabelPodName: pod, podspec.LabelPodNamespace: "kube-system", podspec.LabelPodUID: uid},
+		LogDirectory: s.t.TempDir(),
+		Linux: &runtimeapi.LinuxPodSandboxConfig{SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
+			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE},
+		}},
+	}
+	if instance != "" {
+		config.Annotations = map[string]string{podspec.AnnotationSpecHash: uid, podspec.AnnotationInstance: instance}
+	}
+	id, err := s.client.RunPodSandbox(s.t.Context(), config, "")
+	if err != nil {
+		return err
+	}
+	s.rt.AddImage("example.com/foreign:1")
+	c, err := s.client.CreateContainer(s.t.Context(), id, &runtimeapi.ContainerConfig{
+		Metadata: &runtimeapi.ContainerMetadata{Name: name}, Image: &runtimeapi.ImageSpec{Image: "example.com/foreign:1"},
+		Labels: config.GetLabels(), LogPath: "0.log",
+	}, config)
+	if err != nil {
+		return err
+	}
+	return s.client.StartContainer(s.t.Context(), c)
+}
