@@ -76,7 +76,8 @@ generate: ## write docs/cli from the commands
 
 .PHONY: verify
 verify: ## check formatting, lint, go.mod and that generated files are current
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')); \
+	[ -z "$$unformatted" ] || { echo "$$unformatted"; echo "run gofmt -w on these"; exit 1; }
 	$(MAKE) --no-print-directory lint
 	$(GO) mod tidy -diff
 	cd testdata/images && $(GO) vet ./... && $(GO) mod tidy -diff
