@@ -145,13 +145,7 @@ func tail(s string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// kubectl runs the real kubectl against the node.
-func kubectl(t *testing.T, args ...string) result {
-	t.Helper()
-	return run(t, time.Minute, program("kubectl"), append([]string{"--kubeconfig", "/etc/kubernetes/admin.conf", "--cache-dir", t.TempDir()}, args...)...)
-}
-
-// superKubectl runs kubectl with the credentials that need no role binding.
+// superKubectl runs the real kubectl against the node, with the credentials that need no role binding.
 func superKubectl(t *testing.T, args ...string) result {
 	t.Helper()
 	return run(t, time.Minute, program("kubectl"), append([]string{"--kubeconfig", "/etc/kubernetes/super-admin.conf", "--cache-dir", t.TempDir()}, args...)...)
