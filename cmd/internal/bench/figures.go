@@ -24,8 +24,8 @@ func spread(values []time.Duration) string {
 
 // duration prints seconds with two decimals, and what is shorter than a second in milliseconds.
 func duration(d time.Duration) string {
-	if d < time.Second {
-		return fmt.Sprintf("%d ms", d.Round(time.Millisecond).Milliseconds())
+	if d = d.Round(time.Millisecond); d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
 	return fmt.Sprintf("%.2f s", d.Seconds())
 }

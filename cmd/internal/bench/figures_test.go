@@ -38,6 +38,16 @@ func TestTableAlignsItsColumns(t *testing.T) {
 	}
 }
 
+func TestDurationChangesItsUnitAtASecond(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		999400 * time.Microsecond: "999 ms", 999600 * time.Microsecond: "1.00 s", 6615 * time.Millisecond: "6.62 s",
+	} {
+		if got := duration(d); got != want {
+			t.Errorf("duration(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
 func TestTargetSaysWhetherItIsMet(t *testing.T) {
 	if got, want := target(0.65, 0.65, "%.2f"), "≤ 0.65: met"; got != want {
 		t.Errorf("at the limit: %q, want %q", got, want)

@@ -207,26 +207,34 @@ func killShims(socket string) {
 	}
 }
 
-// settle writes out what earlier runs left for the disk, then looks for a moment how idle the machine is: 1 is wholly.
-func settle(ctx context.Context) (float64, error) {
+const (
+	// quiet is the idle share of the machine that a run begins at: what else runs takes less than a tenth of a core.
+	quiet = 0.95
+	// patience is how long a run waits for it. A machine that is not quiet by then is measured as it is.
+	patience = 30
+)
+
+// settle writes out what earlier runs left for the disk, and waits for a quiet second. It returns how idle the machine
+// was in the last second: 1 is wholly.
+func settle(ctx context.Context) (idle float64, err error) {
 	unix.Sync()
-	before, err := readMachineTime()
-	if err != nil {
-		return 0, err
+	for range patience {
+		before, err := readMachineTime()
+		if err != nil {
+			return 0, err
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return 0, err
+		}
+		after, err := readMachineTime()
+		if err != nil {
+			return 0, err
+		}
+		if idle = after.idleSince(before); idle >= quiet {
+			break
+		}
 	}
-	pause := time.NewTimer(time.Second)
-	defer pause.Stop()
-	select {
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	case <-pause.C:
-	}
-	after, err := readMachineTime()
-	if err != nil {
-		return 0, err
-	}
-	idle, busy := after.Idle-before.Idle, after.Busy-before.Busy
-	return float64(idle) / float64(max(idle+busy, tick)), nil
+	return idle, nil
 }
 
 func readMachineTime() (machineTime, error) {

@@ -134,7 +134,7 @@ func (r report) kubeadmPhases() string {
 
 // bar is a part of slipway's timeline.
 type bar struct {
-	Track, Name     string
+	Row, Name       string
 	Start, Duration time.Duration
 }
 
@@ -157,46 +157,37 @@ func slipwayTimeline(path string) ([]bar, error) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("reading the timeline %q: %w", path, err)
 	}
-	tracks := map[int]string{}
+	rows := map[int]string{}
 	var bars []bar
 	for _, e := range file.Events {
 		switch e.Type {
 		case "M":
-			tracks[e.TID] = e.Args["name"]
+			rows[e.TID] = e.Args["name"]
 		case "X":
-			bars = append(bars, bar{tracks[e.TID], e.Name, time.Duration(e.TS) * time.Microsecond, time.Duration(e.Dur) * time.Microsecond})
-		case "i":
-			bars = append(bars, bar{tracks[e.TID], e.Name, time.Duration(e.TS) * time.Microsecond, 0})
+			bars = append(bars, bar{rows[e.TID], e.Name, time.Duration(e.TS) * time.Microsecond, time.Duration(e.Dur) * time.Microsecond})
 		}
 	}
 	slices.SortStableFunc(bars, func(a, b bar) int { return cmp.Compare(a.Start, b.Start) })
 	return bars, nil
 }
 
-// timelineTable has one row per phase, sub-phases taken together, and one per arrival. What init waits for meanwhile is
-// the same told from the other side.
+// timelineTable has one row per phase, sub-phases taken together, and one per step of a pod.
 func timelineTable(bars []bar) string {
 	var rows [][]string
-	row := map[string]int{} // of a phase
+	phase := map[string]int{} // row of a phase
 	began := map[string]time.Duration{}
 	for _, b := range bars {
-		if b.Duration == 0 && strings.HasPrefix(b.Name, "waiting for ") {
+		if b.Row != "phases" {
+			rows = append(rows, []string{duration(b.Start), duration(b.Duration), b.Name})
 			continue
 		}
-		name, took := b.Name, "–"
-		if b.Track == "phases" {
-			name, _, _ = strings.Cut(name, "/")
-			if _, known := began[name]; !known {
-				began[name] = b.Start
-			}
-			took = duration(b.Start + b.Duration - began[name])
-		}
-		if i, known := row[name]; known && b.Track == "phases" {
-			rows[i][1] = took
+		name, _, _ := strings.Cut(b.Name, "/")
+		if i, known := phase[name]; known {
+			rows[i][1] = duration(b.Start + b.Duration - began[name])
 			continue
 		}
-		row[name] = len(rows)
-		rows = append(rows, []string{duration(b.Start), took, name})
+		phase[name], began[name] = len(rows), b.Start
+		rows = append(rows, []string{duration(b.Start), duration(b.Duration), "phase " + name})
 	}
 	return table([]string{"from", "takes", "what"}, rows)
 }

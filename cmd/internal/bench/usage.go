@@ -99,6 +99,12 @@ func cpuTimeOf(pid int) (time.Duration, error) {
 // machineTime is the time of all cores together since boot.
 type machineTime struct{ Busy, Idle time.Duration }
 
+// idleSince returns the idle share of the time after an earlier reading, between 0 and 1.
+func (m machineTime) idleSince(earlier machineTime) float64 {
+	idle, busy := m.Idle-earlier.Idle, m.Busy-earlier.Busy
+	return float64(idle) / float64(max(idle+busy, tick))
+}
+
 // parseMachineTime reads the first line of /proc/stat: user nice system idle iowait irq softirq steal.
 func parseMachineTime(stat string) (machineTime, error) {
 	line, _, _ := strings.Cut(stat, "\n")

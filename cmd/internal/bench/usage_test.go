@@ -36,4 +36,7 @@ func TestMachineTimeCountsWaitingForDiskAsIdle(t *testing.T) {
 	if want := (machineTime{Busy: 1600 * time.Millisecond, Idle: 8400 * time.Millisecond}); err != nil || got != want {
 		t.Errorf("parseMachineTime = %+v, %v; want %+v", got, err, want)
 	}
+	if idle := got.idleSince(machineTime{Busy: 1100 * time.Millisecond, Idle: 6900 * time.Millisecond}); idle != 0.75 {
+		t.Errorf("idleSince = %v, want the 1500 ms of 2000 that were idle", idle)
+	}
 }
