@@ -40,7 +40,7 @@ func containerStatus(pod *corev1.Pod, spec *corev1.Container, v View) corev1.Con
 	switch newest.State {
 	case lifecycle.ContainerRunning:
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(newest.StartedAt)}
-		s.Ready = newest.Probe.Ready
+		s.Ready = newest.Probe.Ready && (!isInit(pod, spec) || isSidecar(spec))
 	case lifecycle.ContainerCreated:
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: creating}
 	default:
@@ -49,7 +49,7 @@ func containerStatus(pod *corev1.Pod, spec *corev1.Container, v View) corev1.Con
 			s.LastTerminationState.Terminated = terminated(newest)
 		} else {
 			s.State.Terminated = terminated(newest)
-			s.Ready = newest.ExitCode == 0 && isInit(pod, spec) && spec.RestartPolicy == nil // the kubelet calls a finished init container ready
+			s.Ready = newest.ExitCode == 0 && isInit(pod, spec) && !isSidecar(spec) // the kubelet calls a finished init container ready
 		}
 	}
 	return s
@@ -67,7 +67,11 @@ func restarts(pod *corev1.Pod, spec *corev1.Container, c *lifecycle.Container) b
 	case corev1.RestartPolicyOnFailure:
 		return c.ExitCode != 0
 	}
-	return !isInit(pod, spec) || spec.RestartPolicy != nil || c.ExitCode != 0
+	return !isInit(pod, spec) || isSidecar(spec) || c.ExitCode != 0
+}
+
+func isSidecar(spec *corev1.Container) bool {
+	return spec.RestartPolicy != nil && *spec.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
 func isInit(pod *corev1.Pod, spec *corev1.Container) bool {

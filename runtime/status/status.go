@@ -173,7 +173,7 @@ func phase(pod *corev1.Pod, v View) corev1.PodPhase {
 	return corev1.PodRunning
 }
 
-// initialized tells whether every init container has ended well or, a sidecar, is ready; what ran before the main
+// initialized tells whether every init container has ended well or, a sidecar, has started; what ran before the main
 // containers may have been removed since.
 func initialized(pod *corev1.Pod) bool {
 	for _, s := range pod.Status.ContainerStatuses {
@@ -181,8 +181,13 @@ func initialized(pod *corev1.Pod) bool {
 			return true
 		}
 	}
-	for _, s := range pod.Status.InitContainerStatuses {
-		if !s.Ready && (s.State.Terminated == nil || s.State.Terminated.ExitCode != 0) {
+	for i := range pod.Status.InitContainerStatuses {
+		s := &pod.Status.InitContainerStatuses[i]
+		done := s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
+		if isSidecar(&pod.Spec.InitContainers[i]) {
+			done = *s.Started
+		}
+		if !done {
 			return false
 		}
 	}
@@ -222,21 +227,24 @@ func startTime(uid string, v View) time.Time {
 // conditions are the kubelet's five; the time of a condition changes only with its value.
 func conditions(pod *corev1.Pod, v View, before *corev1.Pod) []corev1.PodCondition {
 	sandbox := slices.ContainsFunc(v.Seen.Sandboxes, func(sb lifecycle.Sandbox) bool { return sb.Ready && sb.UID == string(pod.UID) })
-	notReady := ""
-	if !v.Ready {
-		var names []string
-		for _, s := range pod.Status.ContainerStatuses {
-			if !s.Ready {
-				names = append(names, s.Name)
-			}
+	reason, message := "ContainersNotReady", ""
+	var names []string
+	for _, s := range pod.Status.ContainerStatuses {
+		if !s.Ready {
+			names = append(names, s.Name)
 		}
-		notReady = fmt.Sprintf("containers with unready status: [%s]", strings.Join(names, " "))
+	}
+	switch {
+	case pod.Status.Phase == corev1.PodSucceeded:
+		reason = "PodCompleted"
+	case len(names) > 0:
+		message = fmt.Sprintf("containers with unready status: [%s]", strings.Join(names, " "))
 	}
 	out := []corev1.PodCondition{
 		condition(corev1.PodReadyToStartContainers, sandbox, "", ""),
 		condition(corev1.PodInitialized, initialized(pod), "ContainersNotInitialized", ""),
-		condition(corev1.PodReady, v.Ready, "ContainersNotReady", notReady),
-		condition(corev1.ContainersReady, v.Ready, "ContainersNotReady", notReady),
+		condition(corev1.PodReady, v.Ready, reason, message),
+		condition(corev1.ContainersReady, v.Ready, reason, message),
 		condition(corev1.PodScheduled, true, "", ""),
 	}
 	for i := range out {

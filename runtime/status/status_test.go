@@ -1,0 +1,210 @@
+package status
+
+import (
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/aymanbagabas/go-udiff"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/slipway-k8s/slipway/runtime/lifecycle"
+	"github.com/slipway-k8s/slipway/runtime/manifest"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata; only commit what you can explain")
+
+// noon is when everything in these tests happens.
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+const etcd = `
+apiVersion: v1
+kind: Pod
+metadata: {name: etcd, namespace: kube-system, uid: "1"}
+spec:
+  hostNetwork: true
+  containers:
+  - {name: etcd, image: "registry.example/etcd:3"}
+`
+
+const job = `
+apiVersion: v1
+kind: Pod
+metadata: {name: job, namespace: kube-system, uid: "1"}
+spec:
+  restartPolicy: OnFailure
+  initContainers:
+  - {name: prepare, image: "registry.example/prepare:1"}
+  containers:
+  - {name: work, image: "registry.example/work:1"}
+  - {name: more, image: "registry.example/more:1"}
+`
+
+func want(t testing.TB, text string) *manifest.StaticPod {
+	t.Helper()
+	p, err := manifest.Parse([]byte(text), "/etc/kubernetes/manifests/pod.yaml", "n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// running and exited are containers of the pods above; a second of runtime lies between two events of a container.
+func running(name string, attempt uint32, ready bool) lifecycle.Container {
+	return lifecycle.Container{
+		ID: name + "-id", Name: name, SandboxID: "s0", UID: "1", Attempt: attempt, State: lifecycle.ContainerRunning,
+		CreatedAt: noon.Add(time.Second), StartedAt: noon.Add(2 * time.Second), ImageRef: "sha256:aa",
+		Probe: lifecycle.Probe{Started: true, Ready: ready},
+	}
+}
+
+func exited(name string, attempt uint32, code int32) lifecycle.Container {
+	c := running(name, attempt, false)
+	c.ID += "-dead"
+	c.State, c.ExitCode, c.FinishedAt, c.Probe = lifecycle.ContainerExited, code, noon.Add(3*time.Second), lifecycle.Probe{}
+	return c
+}
+
+func sandbox() []lifecycle.Sandbox {
+	return []lifecycle.Sandbox{{ID: "s0", UID: "1", Ready: true, HostNetwork: true, CreatedAt: noon}}
+}
+
+func podSandbox() []lifecycle.Sandbox {
+	return []lifecycle.Sandbox{{ID: "s0", UID: "1", Ready: true, IP: "10.244.0.5", CreatedAt: noon}}
+}
+
+// TestPod prints the status and the annotations of a pod in each state.
+func TestPod(t *testing.T) {
+	for name, v := range map[string]View{
+		"starting": {
+			Want:     want(t, etcd),
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "making the sandbox: there is none"},
+		},
+		"running": {
+			Want: want(t, etcd), Ready: true,
+			Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{running("etcd", 0, true)}},
+			Decision: lifecycle.Decision{State: lifecycle.Running, Why: "etcd runs"},
+		},
+		"not-ready": {
+			Want:     want(t, etcd),
+			Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{running("etcd", 1, false), exited("etcd", 0, 1)}},
+			Decision: lifecycle.Decision{State: lifecycle.Running, Why: "etcd runs, not ready (readiness probe: connection refused)"},
+		},
+		"crash-loop": {
+			Want:     want(t, etcd),
+			Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{exited("etcd", 3, 1), exited("etcd", 2, 1)}},
+			Decision: lifecycle.Decision{State: lifecycle.BackOff, Why: "back-off 40s restarting etcd (exit code 1, 3 restarts)", Wake: noon.Add(time.Minute)},
+		},
+		"image-pull-error": {
+			Want: want(t, etcd),
+			Seen: lifecycle.Observed{Sandboxes: sandbox(), Images: map[string]lifecycle.Image{
+				"registry.example/etcd:3": {Err: "no such host", FailedAt: noon},
+			}},
+			Decision: lifecycle.Decision{State: lifecycle.Pulling, Why: "etcd: image registry.example/etcd:3: no such host: back-off 10s", Wake: noon.Add(time.Minute)},
+		},
+		"held": {
+			Want:     want(t, etcd),
+			Decision: lifecycle.Decision{State: lifecycle.Held, Why: "waits for kube-apiserver"},
+		},
+		"failing": {
+			Want: want(t, etcd), Failure: "run sandbox (attempt 0): no network", Problem: "/etc/kubernetes/manifests/pod.yaml:3:1: not a pod",
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "making the sandbox"},
+		},
+		"logs-remember": {
+			Want: want(t, etcd), Seen: lifecycle.Observed{LastAttempt: map[string]uint32{"etcd": 4}},
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "making the sandbox: there is none"},
+		},
+		"initializing": {
+			Want:     want(t, job),
+			Seen:     lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{running("prepare", 0, true)}},
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "init container prepare runs"},
+		},
+		"one-has-ended": {
+			Want: want(t, job),
+			Seen: lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{
+				exited("prepare", 0, 0), exited("work", 0, 0), running("more", 0, true),
+			}},
+			Decision: lifecycle.Decision{State: lifecycle.Running, Why: "more runs; work has ended (exit code 0)"},
+		},
+		"completed": {
+			Want: want(t, job),
+			Seen: lifecycle.Observed{Containers: []lifecycle.Container{
+				exited("prepare", 0, 0), exited("work", 0, 0), exited("more", 1, 0),
+			}},
+			Decision: lifecycle.Decision{State: lifecycle.Completed, Why: "work has ended (exit code 0); more has ended (exit code 0)"},
+		},
+		"terminating-unknown": {
+			Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{running("b", 0, true), running("a", 1, true), exited("a", 0, 1)}},
+			Decision: lifecycle.Decision{State: lifecycle.Terminating, Why: "manifest removed: stopping a, b"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v.Name, v.HostIPs, v.Now = "kube-system/etcd-n1", []netip.Addr{netip.MustParseAddr("192.0.2.10")}, noon.Add(time.Minute)
+			golden(t, name, Pod(v, nil))
+		})
+	}
+}
+
+// TestPodTerminating checks what is shown of a pod whose manifest went: what was shown before, less what has stopped.
+func TestPodTerminating(t *testing.T) {
+	v := View{
+		Name: "kube-system/etcd-n1", Now: noon.Add(time.Minute), Want: want(t, etcd), Ready: true,
+		Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{running("etcd", 0, true)}},
+		Decision: lifecycle.Decision{State: lifecycle.Running},
+	}
+	before := Pod(v, nil)
+	v.Want, v.Ready, v.Now = nil, false, noon.Add(2*time.Minute)
+	v.Decision = lifecycle.Decision{State: lifecycle.Terminating, Why: "manifest removed: stopping etcd"}
+	first := Pod(v, before)
+	golden(t, "terminating", first)
+	v.Now, v.Seen.Containers = noon.Add(3*time.Minute), nil
+	second := Pod(v, first)
+	if !second.DeletionTimestamp.Equal(first.DeletionTimestamp) || second.Status.Phase != corev1.PodRunning || second.UID != "1" {
+		t.Errorf("deleted at %v, %s, uid %q; want the first time again, Running, 1", second.DeletionTimestamp, second.Status.Phase, second.UID)
+	}
+}
+
+// golden compares what is of interest in a pod with a file.
+func golden(t *testing.T, name string, pod *corev1.Pod) {
+	t.Helper()
+	got, err := json.MarshalIndent(struct {
+		UID         string
+		Deleted     *metav1.Time `json:",omitempty"`
+		Annotations map[string]string
+		Status      corev1.PodStatus
+	}{string(pod.UID), pod.DeletionTimestamp, pod.Annotations, pod.Status}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	path := filepath.Join("testdata", name+".json")
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := udiff.Unified(path, "got", string(file), string(got)); diff != "" {
+		t.Errorf("%s\nrewrite with: go test ./runtime/status -update", diff)
+	}
+}
+
+// TestWantIsNotChanged holds Pod to sharing what it was given without writing to it.
+func TestWantIsNotChanged(t *testing.T) {
+	p := want(t, etcd)
+	before := p.Pod.DeepCopy()
+	Pod(View{Name: p.FullName(), Want: p, Problem: "a problem", Now: noon}, nil)
+	a, _ := json.Marshal(before)
+	b, _ := json.Marshal(p.Pod)
+	if string(a) != string(b) {
+		t.Errorf("the wanted pod was changed:\n%s", udiff.Unified("before", "after", string(a), string(b)))
+	}
+}
