@@ -144,8 +144,11 @@ func Copy(ctx context.Context, path string, follow bool, out io.Writer) error {
 		return fmt.Errorf("watching %q: %w", dir, err)
 	}
 	defer watcher.Close()
-	if err := watcher.Add(dir); err != nil {
-		return fmt.Errorf("watching %q: %w", dir, err)
+	// An open file keeps the kernel from telling that its directory is gone; the directory above it tells.
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := watcher.Add(d); err != nil {
+			return fmt.Errorf("watching %q: %w", d, err)
+		}
 	}
 	for {
 		if err := d.copy(out, f); err != nil {

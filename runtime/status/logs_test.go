@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // at begins the lines of a CRI log.
@@ -123,7 +122,7 @@ type follower struct {
 }
 
 func follow(t *testing.T, path string) *follower {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
 	f := &follower{news: make(chan struct{}, 1), end: cancel, done: make(chan error, 1)}
 	go func() { f.done <- Copy(ctx, path, true, f) }()
 	t.Cleanup(cancel)

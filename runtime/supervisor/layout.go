@@ -156,7 +156,7 @@ func kindOf(m fs.FileMode) string {
 	case m.IsDir():
 		return "directory"
 	case m.IsRegular():
-		return "file"
+		return "regular file"
 	case m&fs.ModeSocket != 0:
 		return "socket"
 	case m&fs.ModeCharDevice != 0:
