@@ -113,12 +113,20 @@ func manifestsBelow(t *testing.T, root string) []string {
 	return paths
 }
 
-// TestInitYAMLIsTheSameAsDryRuns: -o yaml of a run that writes is what its preview printed.
+// TestInitYAMLIsTheSameAsDryRuns: -o yaml prints what the phases of the run rendered, whether they wrote it, only told,
+// or found it there.
 func TestInitYAMLIsTheSameAsDryRuns(t *testing.T) {
+	root := t.TempDir()
 	common := []string{"--instance", "script", "--host-facts", "-", "-o", "yaml"}
 	preview, _ := run(t, append([]string{"init", "--dry-run"}, common...)...)
-	written, _ := run(t, append([]string{"init", "--root", t.TempDir()}, common...)...)
-	if diff := cmp.Diff(preview, written); diff != "" {
-		t.Errorf("- init --dry-run -o yaml, + init -o yaml:\n%s", diff)
+	for _, again := range []string{"writing", "again"} {
+		written, _ := run(t, append([]string{"init", "--root", root}, common...)...)
+		if diff := cmp.Diff(preview, written); diff != "" {
+			t.Errorf("%s: - init --dry-run -o yaml, + init -o yaml:\n%s", again, diff)
+		}
+	}
+	pods, _ := run(t, append([]string{"init", "phase", "control-plane", "--root", root}, common...)...)
+	if got := documents(t, pods); len(got) != 3 || strings.Contains(pods, "KubeletConfiguration") {
+		t.Errorf("init phase control-plane prints %d documents; want those of its three phases:\n%s", len(got), pods)
 	}
 }

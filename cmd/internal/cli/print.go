@@ -2,12 +2,10 @@ package cli
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
+	"slices"
 
-	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 )
 
@@ -17,24 +15,24 @@ func printChanges(std Streams, s *session, format string, c *config.Cluster) err
 	case "json":
 		return printJSON(std.Out, changesOf(s.ui.changes))
 	case "yaml":
-		return printManifests(std, s.env.Files, c)
+		return printManifests(std, s, c)
 	}
 	return nil
 }
 
-// printManifests prints the static pods and the KubeletConfiguration as they are, or would be, on disk: one YAML stream
-// that kubectl and the kubelet accept. Phases that were left out have no document.
-func printManifests(std Streams, files artifact.Store, c *config.Cluster) error {
+// printManifests prints the KubeletConfiguration and the static pods that this run rendered, as they are, or would be, on
+// disk: one YAML stream. Phases that were left out have no document.
+func printManifests(std Streams, s *session, c *config.Cluster) error {
 	var out bytes.Buffer
 	paths := []string{c.Paths.KubeletConfig}
 	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		paths = append(paths, filepath.Join(c.Paths.Manifests, name+".yaml"))
 	}
 	for _, path := range paths {
-		f, err := files.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if !slices.Contains(s.ui.written, path) {
 			continue
 		}
+		f, err := s.env.Files.ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("printing the manifests: %w", err)
 		}

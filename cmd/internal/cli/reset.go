@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
 	"github.com/slipway-k8s/slipway/phases/ledger"
 	"github.com/slipway-k8s/slipway/phases/reset"
@@ -55,10 +57,6 @@ func runReset(ctx context.Context, std Streams, g *global, root string, force, p
 		}
 		defer release()
 	}
-	entries, err := ledger.Load(root, paths.Ledger)
-	if err != nil {
-		return err
-	}
 	system := &reset.Live{Root: root, Ledger: paths.Ledger, Lock: paths.InitLock, Pods: podStore{instance: g.instance}, Cgroups: "/sys/fs/cgroup"}
 	if host.SystemdRuns() {
 		units, err := host.ConnectUnits(ctx)
@@ -68,11 +66,7 @@ func runReset(ctx context.Context, std Streams, g *global, root string, force, p
 		defer units.Close()
 		system.Units = units
 	}
-	seen, err := system.Look(ctx, entries)
-	if err != nil {
-		return err
-	}
-	plan, err := reset.Plan(entries, seen)
+	plan, err := planReset(ctx, root, paths, system)
 	if err != nil {
 		return err
 	}
@@ -83,16 +77,71 @@ func runReset(ctx context.Context, std Streams, g *global, root string, force, p
 		return errors.New("nothing was done")
 	}
 	start := time.Now()
-	err = reset.Run(ctx, plan, system, func(p reset.Progress) {
-		if p.Done && p.Err != nil {
-			fmt.Fprintf(std.Err, "warning: %v\n", p.Err)
-		}
-	})
-	if err != nil {
+	again := func() ([]reset.Action, error) { return planReset(ctx, root, paths, system) }
+	if err := undo(ctx, std, plan, again, system); err != nil {
 		return interruptedReset(ctx, g, err)
 	}
 	fmt.Fprintf(std.Err, "reset done (%s)\n", elapsed(time.Since(start)))
 	return nil
+}
+
+func planReset(ctx context.Context, root string, paths config.Paths, system *reset.Live) ([]reset.Action, error) {
+	entries, err := ledger.Load(root, paths.Ledger)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := system.Look(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	return reset.Plan(entries, seen)
+}
+
+// looks is how often undo looks again for what still runs. One look is enough unless somebody starts things meanwhile.
+const looks = 3
+
+// undo does the plan. It was made while daemons ran, and those may go on until they are stopped: a containerd that was
+// just starting makes its directories, a supervisor its next pod. So once they have ended undo looks again, and files
+// are removed by what is there then.
+func undo(ctx context.Context, std Streams, plan []reset.Action, again func() ([]reset.Action, error), system reset.System) error {
+	report := func(p reset.Progress) {
+		if p.Done && p.Err != nil {
+			fmt.Fprintf(std.Err, "warning: %v\n", p.Err)
+		}
+	}
+	told := map[string]bool{}
+	for range looks {
+		for _, a := range plan {
+			told[a.String()] = true
+		}
+		stops := stopping(plan)
+		if stops == 0 {
+			break
+		}
+		if err := reset.Run(ctx, plan[:stops], system, report); err != nil {
+			return err
+		}
+		var err error
+		if plan, err = again(); err != nil {
+			return err
+		}
+		for _, a := range plan {
+			if !told[a.String()] {
+				fmt.Fprintf(std.Err, "also: %s\n", a)
+			}
+		}
+	}
+	return reset.Run(ctx, plan, system, report)
+}
+
+// stopping returns how many of the plan's first actions it takes until nothing runs any more.
+func stopping(plan []reset.Action) int {
+	for i, a := range slices.Backward(plan) {
+		if a.Op <= reset.EndLeftovers {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 func interruptedReset(ctx context.Context, g *global, err error) error {

@@ -36,6 +36,7 @@ type ui struct {
 	details []string  // of the phase at work: its own line comes first
 	spoke   time.Time // when the last line was printed
 	changes []artifact.Change
+	written []string // paths of all files that phases put, the unchanged ones too
 }
 
 func newUI(std Streams, would bool, t *trace) *ui {
@@ -69,6 +70,9 @@ func (u *ui) report(e phases.Event) {
 			u.live.begin(e.Phase)
 		}
 	case phases.Changed:
+		if e.Change.Op != artifact.Remove {
+			u.written = append(u.written, e.Change.After.Path)
+		}
 		if e.Change.Op != artifact.Unchanged {
 			u.changes = append(u.changes, e.Change)
 			u.detail(e, describe(e.Change, u.would))
