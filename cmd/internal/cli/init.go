@@ -179,7 +179,7 @@ func (s *session) run(ctx context.Context, plan phases.Plan) error {
 	return err
 }
 
-// open puts a session together. The four modes of design.md's table differ here and nowhere else.
+// open puts a session together. What tells a run from its preview is decided here and nowhere else.
 func open(std Streams, cluster *config.Cluster, f initFlags, screen *ui) (*session, func(), error) {
 	s := &session{ui: screen, env: &phases.Env{Config: cluster, Now: time.Now, Report: screen.report}, refused: func() error { return nil }}
 	release := func() {}
@@ -222,5 +222,5 @@ func welcome(c *config.Cluster, took time.Duration) string {
 	instance := (&global{instance: c.Instance}).suffix()
 	return fmt.Sprintf("\nThe control plane of %s is ready (%s).\n\n  export KUBECONFIG=%s\n  kubectl get --raw '/readyz?verbose'\n\n"+
 		"  slipway%[4]s status     what runs, since when, certificates\n  slipway%[4]s reset      take it away again\n",
-		c.NodeName, elapsed(took), c.Paths.Kubeconfig("admin.conf"), instance)
+		c.NodeName, elapsed(took), c.Paths.Kubeconfig("super-admin.conf"), instance)
 }

@@ -16,6 +16,10 @@ import (
 // stopGrace is what a container gets whose own grace period is not recorded: the default of a pod.
 const stopGrace = 30 * time.Second
 
+// stopSlack is what the runtime gets on top of a grace period to kill and report. A runtime that needs longer is
+// broken, and reset has another way for what is left.
+const stopSlack = 10 * time.Second
+
 // podStore finds and stops, for reset, the pods that this instance's supervisor made.
 type podStore struct{ instance string }
 
@@ -61,6 +65,8 @@ func (s podStore) Stop(ctx context.Context, socket string, pod reset.Pod) error 
 			if err != nil {
 				grace = stopGrace
 			}
+			ctx, cancel := context.WithTimeout(ctx, grace+stopSlack)
+			defer cancel()
 			return client.StopContainer(ctx, c.GetId(), grace)
 		})
 	}
