@@ -276,13 +276,15 @@ func TestLastWords(t *testing.T) {
 		st   *runtimeapi.ContainerStatus
 		want func(string) bool
 	}{
-		"its message":              {base("", file("words", "out of disk"), log, "File", 1), is("out of disk")},
-		"after the runtime's":      {base("OOM", file("words", "out of disk"), log, "File", 1), is("OOM: out of disk")},
-		"the runtime's alone":      {base("OOM", file("empty", ""), log, "File", 1), is("OOM")},
-		"no file":                  {base("", filepath.Join(dir, "none"), log, "File", 1), is("")},
-		"4096 bytes of it":         {base("", long, log, "File", 1), func(s string) bool { return len(s) == 4096 && strings.HasSuffix(s, "end") }},
-		"not text":                 {base("", file("bytes", "a\xffb"), log, "File", 1), is("a�b")},
-		"the log on an error":      {base("", file("empty", ""), log, "FallbackToLogsOnError", 1), func(s string) bool { return strings.HasSuffix(s, "early\npanic: no disk") && strings.Count(s, "\n") == 79 }},
+		"its message":         {base("", file("words", "out of disk"), log, "File", 1), is("out of disk")},
+		"after the runtime's": {base("OOM", file("words", "out of disk"), log, "File", 1), is("OOM: out of disk")},
+		"the runtime's alone": {base("OOM", file("empty", ""), log, "File", 1), is("OOM")},
+		"no file":             {base("", filepath.Join(dir, "none"), log, "File", 1), is("")},
+		"4096 bytes of it":    {base("", long, log, "File", 1), func(s string) bool { return len(s) == 4096 && strings.HasSuffix(s, "end") }},
+		"not text":            {base("", file("bytes", "a\xffb"), log, "File", 1), is("a�b")},
+		"the log on an error": {base("", file("empty", ""), log, "FallbackToLogsOnError", 1), func(s string) bool {
+			return strings.HasSuffix(s, "early\npanic: no disk") && strings.Count(s, "\n") == 79
+		}},
 		"no log on a success":      {base("", file("empty", ""), log, "FallbackToLogsOnError", 0), is("")},
 		"the message before a log": {base("", file("words", "out of disk"), log, "FallbackToLogsOnError", 1), is("out of disk")},
 		"an error without a log":   {base("", file("empty", ""), filepath.Join(dir, "none.log"), "FallbackToLogsOnError", 1), is("")},

@@ -12,6 +12,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -151,7 +152,7 @@ func (s *Supervisor) follow(ctx context.Context, fail context.CancelCauseFunc, g
 				}
 			})
 			if err != nil && ctx.Err() == nil {
-				fail(err)
+				fail(fmt.Errorf("reading manifests: %w", err))
 			}
 		})
 	}

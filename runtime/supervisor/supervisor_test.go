@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -101,6 +102,40 @@ func TestClassesShareTheCPU(t *testing.T) {
 			if got := w.cgroups.there[path].CPUShares; got == nil || *got != want {
 				t.Errorf("%s has the shares %v, want %d", path, got, want)
 			}
+		}
+		w.end()
+	})
+}
+
+// TestLastWordsAreShown follows a container's termination message from its mount to the status.
+func TestLastWordsAreShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.begin()
+		p, err := w.parse("etcd", "v1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.sources[0].next <- manifest.Snapshot{Pods: []*manifest.StaticPod{p}}
+		synctest.Wait()
+		for _, c := range list(t.Context(), w.client, "", "").containers {
+			st, err := w.client.ContainerStatus(t.Context(), c.GetId())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range st.GetMounts() {
+				if m.GetContainerPath() == "/dev/termination-log" {
+					if err := os.WriteFile(m.GetHostPath(), []byte("out of disk"), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		w.rt.Exit("etcd", 1)
+		synctest.Wait()
+		pods, _, _ := w.board.Pods()
+		if last := pods.Items[0].Status.ContainerStatuses[0].LastTerminationState.Terminated; last == nil || last.Message != "out of disk" {
+			t.Errorf("the last termination is %v, want the message %q", last, "out of disk")
 		}
 		w.end()
 	})

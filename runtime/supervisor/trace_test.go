@@ -174,7 +174,7 @@ func (s *script) do(words []string) error {
 		s.mu.Lock()
 		delete(s.crash, arg(0))
 		s.mu.Unlock()
-	case "unready", "ready":
+	case "unready", "ready": // what the probes of a container find
 		s.mu.Lock()
 		s.unready[arg(0)] = verb == "unready"
 		s.mu.Unlock()
@@ -286,8 +286,8 @@ func (s *script) send(source int, snap manifest.Snapshot) {
 	}
 }
 
-// parse makes a manifest of one or more containers. Options: after=A,B containers=A,B image=REF probe policy=Never
-// pull=Always grace=5 refused words (a termination message).
+// parse makes a manifest of one or more containers. Options: after=A,B containers=A,B image=REF probe (readiness)
+// liveness policy=Never pull=Always grace=5 refused (a field that is not supported).
 func (w *world) parse(name, version string, options []string) (*manifest.StaticPod, error) {
 	containers, image, extra, after, probe, pull := []string{name}, "", "", "", "", "IfNotPresent"
 	for _, o := range options {
@@ -301,6 +301,8 @@ func (w *world) parse(name, version string, options []string) (*manifest.StaticP
 			image = value
 		case "probe":
 			probe = "    readinessProbe: {exec: {command: [ready]}, periodSeconds: 1}\n"
+		case "liveness":
+			probe = "    livenessProbe: {exec: {command: [live]}, periodSeconds: 10, failureThreshold: 3}\n"
 		case "policy":
 			extra += "  restartPolicy: " + value + "\n"
 		case "pull":

@@ -49,6 +49,7 @@ type worker struct {
 	looked  bool
 	failure string        // of the last look or action; "" after a success
 	pause   time.Duration // after it
+	blind   bool          // it was a look
 }
 
 // rest is what a worker does between two rounds.
@@ -141,8 +142,12 @@ func (w *worker) step(ctx context.Context) rest {
 	w.view.Want, w.view.Problem = want, problem
 	saw, seen, err := w.observe(ctx, want)
 	if err != nil {
+		w.blind = true
 		w.s.roster.missed(w.name)
 		return w.failed(ctx, "looking at the runtime", err)
+	}
+	if w.blind {
+		w.blind, w.failure, w.pause = false, "", 0
 	}
 	seen.Held = w.s.roster.held(w.name, want, w.s.c.Node.Name)
 	decision, mem := w.s.c.Policy.Decide(w.s.c.Now(), want, seen, w.mem)
