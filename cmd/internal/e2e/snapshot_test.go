@@ -87,6 +87,9 @@ func mounts(t *testing.T) []string {
 	return out
 }
 
+// programs are what init starts, directly or through containerd. A name with more behind it counts too.
+var programs = []string{"containerd", "slipway", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "pause", "runc"}
+
 // processes are the command lines of everything that could be left over.
 func processes(t *testing.T) []string {
 	t.Helper()
@@ -101,11 +104,9 @@ func processes(t *testing.T) []string {
 			continue
 		}
 		line := strings.TrimSpace(strings.ReplaceAll(string(data), "\x00", " "))
-		for _, name := range []string{"containerd", "slipway supervise", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "pause", "runc"} {
-			if strings.Contains(line, name) && !strings.Contains(line, "e2e.test") {
-				out = append(out, line)
-				break
-			}
+		name, _, _ := strings.Cut(line, " ")
+		if slices.ContainsFunc(programs, func(p string) bool { return strings.HasPrefix(filepath.Base(name), p) }) {
+			out = append(out, line)
 		}
 	}
 	slices.Sort(out)
