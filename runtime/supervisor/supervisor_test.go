@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,6 +139,30 @@ func TestLastWordsAreShown(t *testing.T) {
 			t.Errorf("the last termination is %v, want the message %q", last, "out of disk")
 		}
 		w.end()
+	})
+}
+
+// TestListAgain lists once more when it is asked to while a listing is under way, which may have begun too early.
+func TestListAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		l := newLister(Config{Runtime: w.rec, Log: slog.New(slog.DiscardHandler), Resync: time.Hour})
+		defer l.timer.Stop()
+		var group sync.WaitGroup
+		defer group.Wait()
+		w.rt.Hang("ListPodSandbox")
+		for range 3 {
+			l.start(t.Context(), &group, false)
+			synctest.Wait()
+		}
+		w.rt.Heal()
+		for range 2 {
+			l.finish(t.Context(), &group, (<-l.done).err)
+			synctest.Wait()
+		}
+		if n := len(w.rt.Calls("ListPodSandbox")); n != 2 || l.running {
+			t.Errorf("%d listings for three wishes, one of them under way: %v; want 2", n, l.running)
+		}
 	})
 }
 
