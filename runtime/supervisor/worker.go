@@ -132,6 +132,12 @@ func (w *worker) run(ctx context.Context) {
 
 // step does one round.
 func (w *worker) step(ctx context.Context) rest {
+	for _, c := range []chan struct{}{w.hints, w.orders} { // what they tell of is seen now
+		select {
+		case <-c:
+		default:
+		}
+	}
 	effects, abort := context.WithCancel(ctx)
 	defer abort()
 	w.mu.Lock()
