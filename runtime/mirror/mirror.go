@@ -172,6 +172,7 @@ func (e *localError) Unwrap() error { return e.err }
 type outage struct {
 	since time.Time // zero while all is well
 	said  map[string]bool
+	once  bool // it has worked before
 }
 
 func (o *outage) failed(log *slog.Logger, err error, now time.Time) {
@@ -190,10 +191,14 @@ func (o *outage) failed(log *slog.Logger, err error, now time.Time) {
 			kind, text = "unable", "API server cannot answer now, its view of the pods waits"
 		}
 	}
-	if !o.said[kind] {
-		o.said[kind] = true
+	switch {
+	case o.said[kind]:
+	case kind == "unreachable" && !o.once: // it is one of our pods, and takes its time
+		log.Info("waiting for the API server", "reason", err.Error())
+	default:
 		log.Warn(text, "reason", err.Error())
 	}
+	o.said[kind] = true
 }
 
 func (o *outage) ended(log *slog.Logger, node string, now time.Time) {
@@ -202,5 +207,5 @@ func (o *outage) ended(log *slog.Logger, node string, now time.Time) {
 	} else {
 		log.Info("showing the pods in the API", "node", node, "after", now.Sub(o.since).Round(time.Millisecond))
 	}
-	*o = outage{}
+	*o = outage{once: true}
 }

@@ -300,6 +300,25 @@ func TestRefusedMirrorIsAReasonAndNothingElse(t *testing.T) {
 	expect(t, <-r.refused, "kube-system/etcd-n1: ")
 }
 
+func TestPodInTheWayIsAReasonAndNothingElse(t *testing.T) {
+	f := newFakeAPI(t)
+	r := run(t, f, nil)
+	f.mu.Lock()
+	p := staticPod("etcd", "h1")
+	p.Annotations = nil
+	f.store(etcd, p)
+	f.mu.Unlock()
+	r.board.set(staticPod("etcd", "h1"))
+	expect(t, <-r.refused, "kube-system/etcd-n1: a pod of this name that is no mirror of a static pod is bound to this node: delete it")
+	f.mu.Lock()
+	f.drop(etcd)
+	f.mu.Unlock()
+	r.await("the mirror", r.shown(etcd, corev1.PodRunning))
+	if n := strings.Count(r.log.String(), "showing the pods"); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 func TestMutatingWebhookIsNotFought(t *testing.T) {
 	f := newFakeAPI(t)
 	f.mutate = func(p *corev1.Pod) { p.Spec.Containers[0].Image = "proxy/" + p.Spec.Containers[0].Image }

@@ -110,7 +110,7 @@ func seenOf(p *corev1.Pod) seen {
 	return s
 }
 
-// version orders the states of one object; 0 when the server's are not numbers.
+// version orders the states of pods; 0 when the server's are not numbers.
 func version(resourceVersion string) uint64 {
 	n, err := strconv.ParseUint(resourceVersion, 10, 64)
 	if err != nil {

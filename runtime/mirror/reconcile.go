@@ -33,7 +33,8 @@ type reconciler struct {
 	api  *client
 	node types.UID
 
-	have    map[string]seen // nil until the first list
+	have    map[string]seen    // nil until the first list
+	dropped map[types.UID]bool // removed by us, until the watch has told so
 	bases   map[types.UID]face
 	refused map[string]*refusal // by full name
 	flaps   map[string]*flapping
@@ -63,7 +64,7 @@ type flapping struct {
 // newReconciler keeps in bases, which outlives it, what the API server made of our mirrors.
 func newReconciler(c Config, p pace, api *client, node types.UID, bases map[types.UID]face) *reconciler {
 	return &reconciler{c: c, pace: p, api: api, node: node, bases: bases,
-		refused: map[string]*refusal{}, flaps: map[string]*flapping{}, sent: map[string]sentPatch{}}
+		dropped: map[types.UID]bool{}, refused: map[string]*refusal{}, flaps: map[string]*flapping{}, sent: map[string]sentPatch{}}
 }
 
 // run reconciles after every change on either side, until ctx ends or the API server is away.
@@ -99,6 +100,7 @@ func (r *reconciler) run(ctx context.Context, nodes <-chan types.UID, events <-c
 func (r *reconciler) take(e event) {
 	if e.all != nil {
 		r.have = e.all
+		clear(r.dropped)
 		there := map[types.UID]bool{}
 		for _, h := range e.all {
 			there[h.uid] = true
@@ -107,14 +109,16 @@ func (r *reconciler) take(e event) {
 		return
 	}
 	known, there := r.have[e.name]
-	newer := !there || known.uid != e.pod.uid || e.pod.version == 0 || e.pod.version >= known.version
+	// Versions order the states of all pods: an old pod of this name does not come back over a new one.
+	newer := !there || e.pod.version == 0 || e.pod.version >= known.version
 	switch {
 	case e.gone && there && known.uid == e.pod.uid:
 		delete(r.have, e.name)
-	case !e.gone && newer:
+	case !e.gone && newer && !r.dropped[e.pod.uid]:
 		r.have[e.name] = e.pod
 	}
 	if e.gone {
+		delete(r.dropped, e.pod.uid)
 		delete(r.bases, e.pod.uid)
 	}
 }
@@ -159,14 +163,19 @@ func (r *reconciler) act(ctx context.Context, a action, w wanted) error {
 	case create:
 		return r.create(ctx, log, a)
 	case remove:
-		log.Info("removing a mirror pod", "reason", a.why)
 		zero := int64(0)
 		err := r.api.delete(ctx, podPath(a.name, ""), metav1.DeleteOptions{GracePeriodSeconds: &zero, Preconditions: &metav1.Preconditions{UID: &a.uid}})
-		if err != nil && !isCode(err, http.StatusNotFound, http.StatusConflict) { // gone, or another one by now: the watch will tell
+		absent := isCode(err, http.StatusNotFound, http.StatusConflict) // or another one by now: the watch will tell
+		if err != nil && !absent {
 			return fmt.Errorf("removing the mirror pod: %w", err)
 		}
 		delete(r.have, a.name)
 		delete(r.bases, a.uid)
+		if absent {
+			return nil
+		}
+		log.Info("mirror pod removed", "reason", a.why)
+		r.dropped[a.uid] = true
 		if w.pod == nil {
 			return nil
 		}

@@ -41,10 +41,11 @@ const (
 
 // superviseFlags are those of supervise.
 type superviseFlags struct {
-	config    string
-	nodeName  string
-	criSocket string
-	verbose   bool
+	config     string
+	nodeName   string
+	criSocket  string
+	kubeconfig string
+	verbose    bool
 }
 
 func newSupervise(std Streams, g *global) *cobra.Command {
@@ -59,6 +60,7 @@ func newSupervise(std Streams, g *global) *cobra.Command {
 	cmd.Flags().StringVar(&f.config, "config", "", "KubeletConfiguration `FILE` (default /var/lib/kubelet/config.yaml)")
 	cmd.Flags().StringVar(&f.nodeName, "node-name", "", "`NAME` of this node, the suffix of its pods' names; default: the host name")
 	cmd.Flags().StringVar(&f.criSocket, "cri-socket", "", "`SOCKET` of the container runtime, instead of the file's containerRuntimeEndpoint")
+	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` of this node, system:node:NAME: also show the node and its pods in the Kubernetes API")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "also log what changes nothing")
 	return cmd
 }
@@ -127,10 +129,17 @@ func runSupervise(ctx context.Context, std Streams, g *global, f superviseFlags)
 		if err != nil {
 			return err
 		}
+		known := make(chan struct{}) // closed once every pod has been looked at
+		if f.kubeconfig != "" {
+			group.Go(func() error {
+				return mirrorPods(ctx, known, mirrored{kubeconfig: f.kubeconfig, node: node, kubelet: kubelet, runtime: client, board: board, log: log})
+			})
+		}
 		pods := supervisor.New(supervisor.Config{
 			Node: node, Runtime: client, Sources: sources, Hints: hintsOf(ctx, events), Probes: probeDeps(client, log), Board: board,
 			Cgroups: tree, Policy: policyOf(kubelet), Log: log, Now: time.Now, Resync: resync,
 			Ready: func() {
+				close(known)
 				log.Info("supervising", "node", f.nodeName, "runtime", endpoint)
 				notify(log, daemon.SdNotifyReady)
 				debug.FreeOSMemory() // what start-up needed is not needed again
