@@ -3,6 +3,8 @@ package phases
 import (
 	"fmt"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // didYouMean returns `: did you mean "…"?` with the nearest of the names, or "" when none is near. A name's last
@@ -12,7 +14,7 @@ func didYouMean(name string, names []string) string {
 	best, distance := "", len(name)/2+1 // half of it mistyped is no longer the same word
 	for _, n := range names {
 		last := n[strings.LastIndexByte(n, '/')+1:]
-		if d := min(editDistance(name, n), editDistance(name, last)); d < distance {
+		if d := min(levenshtein.ComputeDistance(name, n), levenshtein.ComputeDistance(name, last)); d < distance {
 			best, distance = n, d
 		}
 	}
@@ -20,25 +22,4 @@ func didYouMean(name string, names []string) string {
 		return ""
 	}
 	return fmt.Sprintf(": did you mean %q?", best)
-}
-
-// editDistance counts the insertions, deletions and substitutions of bytes that turn a into b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substituted := diagonal
-			if a[i] != b[j] {
-				substituted++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substituted, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

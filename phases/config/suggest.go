@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // didYouMean returns `; did you mean "x"?` for the candidate nearest to a misspelt word, or "" when none is near: at
@@ -14,7 +16,7 @@ func didYouMean(word string, candidates []string) string {
 		if len(word) > 2*len(c)+2 {
 			continue // too long to be near, and maybe very long
 		}
-		if d := editDistance(strings.ToLower(word), strings.ToLower(c)); d < distance && d < len(c) {
+		if d := levenshtein.ComputeDistance(strings.ToLower(word), strings.ToLower(c)); d < distance && d < len(c) {
 			best, distance = c, d
 		}
 	}
@@ -22,25 +24,4 @@ func didYouMean(word string, candidates []string) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// editDistance is the number of bytes to insert, remove or replace to turn a into b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
