@@ -116,10 +116,10 @@ func TestPutMakesTheSourcesThatAPodWouldMake(t *testing.T) {
 	want := []string{
 		"drwxr-xr-x /etc/kubernetes-other",
 		"-rw-r--r-- /etc/kubernetes-other/scheduler.txt",
-		"-rw------- /etc/kubernetes/manifests/kube-apiserver.yaml",
 		"drwxr-xr-x /srv/missing",
 		"-rw-r--r-- /srv/missing.yaml",
 		"drwxr-xr-x /srv/missing/inner",
+		"-rw------- /etc/kubernetes/manifests/kube-apiserver.yaml",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
