@@ -191,8 +191,8 @@ func (b *bench) alternate(ctx context.Context, t *testing.T, contenders []conten
 				return nil, err
 			}
 			outcomes[i] = append(outcomes[i], o)
-			t.Logf("round %d of %d: %s: %s, ready %s, all healthy %s", round+1, b.runs, c.name,
-				duration(o.Whole), duration(o.Arrived.ready()), duration(o.Arrived.all()))
+			t.Logf("round %d of %d: %s: %s, ready %s, all healthy %s, at work %s", round+1, b.runs, c.name,
+				duration(o.Whole), duration(o.Arrived.ready()), duration(o.Arrived.all()), duration(o.Arrived.atWork()))
 		}
 	}
 	return outcomes, nil
@@ -268,7 +268,9 @@ func (b *bench) resident(ctx context.Context, t *testing.T, c contender) (watche
 		found.Memory, err = memoryOf(pid)
 		return err
 	})
-	t.Logf("%s: %s resident, %.2f %% of a core", c.name, megabytes(found.Memory.Resident), 100*found.CPU)
+	if err == nil {
+		t.Logf("%s: %s resident, %.2f %% of a core", c.name, megabytes(found.Memory.Resident), 100*found.CPU)
+	}
 	return found, err
 }
 

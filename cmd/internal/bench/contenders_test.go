@@ -39,7 +39,7 @@ type outcome struct {
 
 // timed runs a command while the components' health is watched.
 func timed(ctx context.Context, env []string, argv ...string) (outcome, error) {
-	w := watchHealth(ctx, time.Now())
+	w := watchHealth(ctx, time.Now(), "/etc/kubernetes/super-admin.conf")
 	printed, took, err := command(ctx, env, argv...)
 	if err != nil {
 		w.abandon()
@@ -105,7 +105,7 @@ func (b *bench) byHand(name string, held bool) contender {
 			if err := os.MkdirAll(b.floorData(), 0o700); err != nil {
 				return outcome{}, fmt.Errorf("making etcd's directory: %w", err)
 			}
-			w := watchHealth(ctx, time.Now())
+			w := watchHealth(ctx, time.Now(), filepath.Join(b.tree(), "etc/kubernetes/super-admin.conf"))
 			for _, component := range controlPlane {
 				if held && component == "kube-controller-manager" {
 					select {
@@ -142,9 +142,12 @@ func (b *bench) byHand(name string, held bool) contender {
 // floorData is where the etcd that is started by hand keeps its data: on the file system of the real one's.
 func (b *bench) floorData() string { return "/var/lib/etcd" }
 
+// tree is where the files of the processes that are started by hand lie.
+func (b *bench) tree() string { return filepath.Join(b.dir, "tree") }
+
 // render makes the files of a node below the benchmark's directory and takes the command lines from its manifests.
 func (b *bench) render(ctx context.Context) error {
-	tree := filepath.Join(b.dir, "tree")
+	tree := b.tree()
 	if _, _, err := command(ctx, nil, b.slipway, "init", "--root", tree); err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ func series(outcomes []outcome, figure func(outcome) time.Duration) []time.Durat
 func whole(o outcome) time.Duration     { return o.Whole }
 func ready(o outcome) time.Duration     { return o.Arrived.ready() }
 func healthyAt(o outcome) time.Duration { return o.Arrived.all() }
+func atWork(o outcome) time.Duration    { return o.Arrived.atWork() }
 
 func (r report) String() string {
 	sections := []string{
@@ -72,11 +73,13 @@ func (r report) targets() string {
 	ours, theirs := median(series(r.outcomes[slipwayShared], whole)), median(series(r.outcomes[kubeadmDefault], whole))
 	equal := median(series(r.outcomes[kubeadmECDSA], whole))
 	up, floor := median(series(r.outcomes[slipwayShared], ready)), median(series(r.outcomes[floorAtOnce], ready))
+	work, theirWork := median(series(r.outcomes[slipwayShared], atWork)), median(series(r.outcomes[kubeadmDefault], atWork))
 	dry, kubeadmDry := median(r.renders.Slipway), median(r.renders.Kubeadm)
 	ratio := func(a, b time.Duration) float64 { return float64(a) / float64(b) }
 	return table([]string{"what", "slipway", "beside it", "figure", "target"}, [][]string{
 		{"init, images in the store, of kubeadm's time", duration(ours), duration(theirs), fmt.Sprintf("%.2f", ratio(ours, theirs)), target(ratio(ours, theirs), initTarget, "%.2f")},
 		{"the same, kubeadm with ECDSA keys", duration(ours), duration(equal), fmt.Sprintf("%.2f", ratio(ours, equal)), "–"},
+		{"both controllers hold their leases, of kubeadm's time", duration(work), duration(theirWork), fmt.Sprintf("%.2f", ratio(work, theirWork)), "–"},
 		{"/readyz ok, times the floor", duration(up), duration(floor), fmt.Sprintf("%.2f", ratio(up, floor)), target(ratio(up, floor), readyTarget, "%.1f")},
 		{"init --dry-run", duration(dry), duration(kubeadmDry), duration(dry), target(dry.Seconds()*1000, renderTarget, "%.0f ms")},
 		{"resident memory (VmRSS), four pods", megabytes(r.supervisor.Memory.Resident), megabytes(r.kubelet.Memory.Resident), megabytes(r.supervisor.Memory.Resident), target(float64(r.supervisor.Memory.Resident)/1e6, residentTarget, "%.0f MB")},
@@ -91,7 +94,7 @@ func (r report) times() string {
 	var rows [][]string
 	for i, c := range r.contenders {
 		row := []string{c.name}
-		for _, figure := range []func(outcome) time.Duration{whole, ready, healthyAt} {
+		for _, figure := range []func(outcome) time.Duration{whole, ready, healthyAt, atWork} {
 			values := series(r.outcomes[i], figure)
 			if slices.Max(values) == 0 {
 				row = append(row, "–", "–")
@@ -101,7 +104,7 @@ func (r report) times() string {
 		}
 		rows = append(rows, row)
 	}
-	return table([]string{"what", "whole command", "from to", "/readyz ok", "from to", "all four healthy", "from to"}, rows)
+	return table([]string{"what", "whole command", "from to", "/readyz ok", "from to", "all four healthy", "from to", "controllers at work", "from to"}, rows)
 }
 
 func (r report) watchers() string {
