@@ -51,6 +51,7 @@ type Supervisor struct {
 	KubeletConfig string
 	NodeName      string
 	Instance      string // "" for the host's only instance
+	Kubeconfig    string // of the node, to show its pods in the Kubernetes API; "" shows them nowhere
 	Runtime       string // endpoint, "unix:///…"; "" leaves it to the KubeletConfiguration
 }
 

@@ -103,6 +103,9 @@ func SuperviseArgv(program string, s Supervisor) []string {
 	if s.Runtime != "" {
 		argv = append(argv, "--cri-socket", s.Runtime)
 	}
+	if s.Kubeconfig != "" {
+		argv = append(argv, "--kubeconfig", s.Kubeconfig)
+	}
 	if s.Instance != "" {
 		argv = append(argv, "--instance", s.Instance)
 	}

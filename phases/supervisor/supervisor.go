@@ -106,7 +106,10 @@ func ensureSupervisor(ctx context.Context, env *phases.Env) error {
 
 // supervisor leaves the runtime's endpoint to the KubeletConfiguration, which users may edit.
 func supervisor(cfg *config.Cluster) host.Supervisor {
-	return host.Supervisor{KubeletConfig: cfg.Paths.KubeletConfig, NodeName: cfg.NodeName, Instance: cfg.Instance}
+	return host.Supervisor{
+		KubeletConfig: cfg.Paths.KubeletConfig, NodeName: cfg.NodeName, Instance: cfg.Instance,
+		Kubeconfig: cfg.Paths.Kubeconfig("kubelet.conf"),
+	}
 }
 
 // progress turns a host's progress into events: plain messages are notes.

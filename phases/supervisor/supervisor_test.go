@@ -156,7 +156,7 @@ func TestSuperviseTakesItsRuntimeFromTheKubeletConfiguration(t *testing.T) {
 	if _, err := run(t, c, asked, []string{"supervisor/supervise"}); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"supervisor {KubeletConfig:/var/lib/kubelet/config.yaml NodeName:node-1 Instance:b Runtime:}"}; !slices.Equal(asked.asked, want) {
+	if want := []string{"supervisor {KubeletConfig:/var/lib/kubelet/config.yaml NodeName:node-1 Instance:b Kubeconfig:/etc/kubernetes/kubelet.conf Runtime:}"}; !slices.Equal(asked.asked, want) {
 		t.Errorf("asked %q, want %q", asked.asked, want)
 	}
 }

@@ -5,6 +5,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +38,7 @@ func TestBareMachineToControlPlaneAndBack(t *testing.T) {
 	}
 	t.Run("as planned", func(t *testing.T) { filesAreAsPlanned(t, planned.stdout) })
 	t.Run("kubectl", kubectlWorks)
+	t.Run("mirrors", podsAreShownInTheAPI)
 	t.Run("names", namesAreTheKubelets)
 	t.Run("status", statusShowsTheNode)
 	t.Run("again", initAgainChangesNothing)
@@ -90,6 +92,29 @@ func kubectlWorks(t *testing.T) {
 		t.Errorf("the Secret reads back %q", got)
 	}
 	superKubectl(t, "delete", "namespace", "harbour", "--wait", "--timeout=60s").must(t, "deleting the namespace, which the controller manager finishes")
+}
+
+// podsAreShownInTheAPI reads the mirror pods as any user would, and deletes one: it comes back, and its container never
+// notices.
+func podsAreShownInTheAPI(t *testing.T) {
+	shown := func() string {
+		r := superKubectl(t, "-n", "kube-system", "get", "pods", "-o", "wide", "--no-headers")
+		for _, name := range controlPlane {
+			if !slices.ContainsFunc(strings.Split(r.stdout, "\n"), func(line string) bool {
+				f := strings.Fields(line)
+				return len(f) > 3 && strings.HasPrefix(f[0], name+"-") && f[1] == "1/1" && f[2] == "Running"
+			}) {
+				return name + " is not shown as Running 1/1:\n" + r.stdout + r.stderr
+			}
+		}
+		return ""
+	}
+	eventually(t, 10*time.Second, "the mirror pods", shown)
+	before := ps(t)
+	pod := before["kube-scheduler"].Pod
+	superKubectl(t, "-n", "kube-system", "delete", "pod", pod, "--wait=false").must(t, "deleting a mirror pod")
+	eventually(t, 10*time.Second, "the mirror pod's return", shown)
+	unchanged(t, before, controlPlane...)
 }
 
 // namesAreTheKubelets looks at the containers through another client, by the names and labels that crictl and nerdctl
