@@ -32,7 +32,7 @@ func inertFields(docs documents) []inert {
 	return []inert{
 		{"bootstrapTokens", !kubeadmsTokens(init.BootstrapTokens), "bootstrap tokens are not made yet"},
 		{"certificateKey", init.CertificateKey != "", "certificates are not uploaded to the cluster yet"},
-		{"nodeRegistration.taints", !kubeadmsTaints(node.Taints), "no Node object is made yet"},
+		{"nodeRegistration.taints", !kubeadmsTaints(node.Taints), "the Node is registered by the supervisor, which knows one taint of its own"},
 		{"nodeRegistration.kubeletExtraArgs", len(node.KubeletExtraArgs) > 0, "no kubelet is started; use a KubeletConfiguration document"},
 		timeout("kubeletHealthCheck", init.Timeouts.KubeletHealthCheck, 4*time.Minute, "no kubelet is started"),
 		timeout("kubernetesAPICall", init.Timeouts.KubernetesAPICall, time.Minute, "init makes no calls that it would limit yet"),
