@@ -164,6 +164,7 @@ func prepare(ctx context.Context, t *testing.T) *bench {
 const (
 	kubeadmDefault = iota
 	kubeadmECDSA
+	kubeadmWhole
 	slipwayShared
 	slipwayOwn
 	floorAtOnce
@@ -172,8 +173,9 @@ const (
 
 func (b *bench) contenders() []contender {
 	return []contender{
-		kubeadmDefault: b.kubeadmInit("kubeadm init, kubelet", "RSA-2048"),
-		kubeadmECDSA:   b.kubeadmInit("kubeadm init, kubelet, ECDSA keys as slipway's", "ECDSA-P256"),
+		kubeadmDefault: b.kubeadmInit("kubeadm init, kubelet", "RSA-2048", laterPhases),
+		kubeadmECDSA:   b.kubeadmInit("kubeadm init, kubelet, ECDSA keys as slipway's", "ECDSA-P256", laterPhases),
+		kubeadmWhole:   b.kubeadmInit("kubeadm init, kubelet, every phase but the add-ons", "RSA-2048", addOns),
 		slipwayShared:  b.slipwayInit("slipway init, same containerd", "--cri-socket", "unix://"+b.engine.socket),
 		slipwayOwn:     b.slipwayInit("slipway init, starts its own containerd, imports the images from archives", "--image-archives", b.archives()),
 		floorAtOnce:    b.byHand("by hand: four processes at once", false),
@@ -311,7 +313,7 @@ func (b *bench) renders(ctx context.Context, t *testing.T) (r rendered, err erro
 		if err := os.Mkdir(scratch, 0o700); err != nil {
 			return r, err
 		}
-		_, kubeadm, err := command(ctx, append(b.kubeadmEnv(), "KUBEADM_INIT_DRYRUN_DIR="+scratch), b.kubeadmArgv(config, "--dry-run")...)
+		_, kubeadm, err := command(ctx, append(b.kubeadmEnv(), "KUBEADM_INIT_DRYRUN_DIR="+scratch), b.kubeadmArgv(config, laterPhases, "--dry-run")...)
 		if err := errors.Join(err, os.RemoveAll(scratch)); err != nil {
 			return r, err
 		}

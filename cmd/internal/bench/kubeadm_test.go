@@ -12,9 +12,13 @@ import (
 	"time"
 )
 
-// skippedPhases are those of kubeadm that slipway has no counterpart of. Without them kubeadm init does what slipway
-// init does: preflight, certs, kubeconfig, etcd, control-plane, kubelet-start, wait-control-plane.
-const skippedPhases = "upload-config,upload-certs,mark-control-plane,bootstrap-token,kubelet-finalize,addon,show-join-command"
+const (
+	// laterPhases are those of kubeadm that slipway has no counterpart of. Without them kubeadm init does what slipway
+	// init does: preflight, certs, kubeconfig, etcd, control-plane, kubelet-start, wait-control-plane.
+	laterPhases = "upload-config,upload-certs,mark-control-plane,bootstrap-token,kubelet-finalize,addon,show-join-command"
+	// addOns need images that a control plane does not.
+	addOns = "addon"
+)
 
 // ignoredChecks are of kubeadm's preflight. This project's machines have cgroups of version 1, which SystemVerification
 // warns of or refuses, and pods with a network of their own, which need forwarding, are not measured.
@@ -55,8 +59,9 @@ func (b *bench) kubeadmConfigFile(algorithm string) (string, error) {
 	return path, nil
 }
 
-// kubeadmInit is `kubeadm init` with a kubelet that starts when kubeadm has configured it, as its unit would.
-func (b *bench) kubeadmInit(name, algorithm string) contender {
+// kubeadmInit is `kubeadm init` without some phases, and a kubelet that starts when kubeadm has configured it, as its
+// unit would.
+func (b *bench) kubeadmInit(name, algorithm, skip string) contender {
 	var kubelet *process
 	return contender{
 		name: name,
@@ -75,7 +80,7 @@ func (b *bench) kubeadmInit(name, algorithm string) contender {
 					cancel(err)
 				}
 			}()
-			o, err := timed(ctx, b.kubeadmEnv(), b.kubeadmArgv(config)...)
+			o, err := timed(ctx, b.kubeadmEnv(), b.kubeadmArgv(config, skip)...)
 			if err != nil {
 				cancel(nil)
 			}
@@ -99,8 +104,8 @@ func (b *bench) kubeadmInit(name, algorithm string) contender {
 	}
 }
 
-func (b *bench) kubeadmArgv(config string, more ...string) []string {
-	return append([]string{b.program("kubeadm"), "init", "--config", config, "--skip-phases", skippedPhases,
+func (b *bench) kubeadmArgv(config, skip string, more ...string) []string {
+	return append([]string{b.program("kubeadm"), "init", "--config", config, "--skip-phases", skip,
 		"--ignore-preflight-errors", ignoredChecks}, more...)
 }
 
