@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,6 +97,29 @@ func TestProcessIsRecordedBeforeItStarts(t *testing.T) {
 	for path, mode := range map[string]os.FileMode{s.LogFile: 0o600, s.PIDFile: 0o600, filepath.Dir(s.LogFile): 0o700} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: mode %v, want %o (%v)", path, info.Mode(), mode, err)
+		}
+	}
+}
+
+// A lock that the caller holds in an inherited descriptor, as flock(1) does, must not be held by the daemon for ever.
+func TestProcessInheritsNoOpenFiles(t *testing.T) {
+	p, s, _ := helper(t, "server")
+	held := filepath.Join(t.TempDir(), "lock")
+	file, err := os.Create(held)
+	must(t, err)
+	defer file.Close()
+	inheritable, err := unix.Dup(int(file.Fd())) // without close-on-exec
+	must(t, err)
+	defer unix.Close(inheritable)
+	started := ensure(t, p, s, true)
+	open, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", started.PID))
+	must(t, err)
+	if len(open) == 0 {
+		t.Fatal("the descriptors of the process cannot be read")
+	}
+	for _, fd := range open {
+		if target, err := os.Readlink(fd); err == nil && target == held {
+			t.Errorf("%s is %s", fd, held)
 		}
 	}
 }
