@@ -41,7 +41,7 @@ func newDebianHost(t *testing.T, hostname, address string) *debianHost {
 	t.Helper()
 	for _, name := range []string{"debootstrap", "systemd-nspawn"} {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("no %s here: install debootstrap and systemd-container to test on hosts with systemd", name)
+			lacking(t, "no %s here: install debootstrap and systemd-container to test on hosts with systemd", name)
 		}
 	}
 	dir := t.TempDir()
