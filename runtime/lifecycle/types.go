@@ -37,6 +37,12 @@ type Observed struct {
 	LastAttempt map[string]uint32
 	// Left names the uids whose CleanUp was tried and failed: it is asked for again. It may be nil.
 	Left []string
+	// Restart names the running containers, by id, that are to be restarted whatever their policy and back-off say, and
+	// why: somebody asked for it. An id that does not run any more is ignored. It may be nil.
+	Restart map[string]string
+	// Watched is the fingerprint of the host files that the wanted pod's restart-on-change annotation names, as they are
+	// now. "" when it names none or when they cannot be read: then nothing is compared.
+	Watched string
 }
 
 // Sandbox is one pod sandbox.
@@ -77,6 +83,25 @@ type Container struct {
 	// container whose manifest is no longer known. 0 means that none was recorded.
 	TerminationGrace time.Duration
 	Probe            Probe
+	Hook             Hook
+	// Watched is the fingerprint of the watched host files when the container was made; "" when there was none: not
+	// compared.
+	Watched string
+}
+
+// HookState is how far a post-start hook is.
+type HookState int
+
+const (
+	HookDone    HookState = iota // it has ended well, or there is none
+	HookRunning                  // until it ends the container counts as not started, and the next one waits
+	HookFailed                   // the container must be restarted, with back-off
+)
+
+// Hook is a container's post-start hook.
+type Hook struct {
+	State   HookState
+	Message string // why it failed, or what it waits for
 }
 
 // Probe is the latest result per kind for one running container.

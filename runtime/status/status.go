@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/slipway-k8s/slipway/runtime/lastgood"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
@@ -29,6 +30,8 @@ type View struct {
 	Ready    bool
 	Problem  string // why a newer version of the manifest is not taken
 	Failure  string // why the last look or action failed
+	// Rejected is the newest version of the manifest, when it was given up for the last good one, which is then Want.
+	Rejected *lastgood.Rejection
 }
 
 // Problem is a manifest that is not taken.

@@ -36,12 +36,18 @@ func images() []image {
 	}
 }
 
+// subject is the image that the tests' and the benchmark's own pods run. It lies beside the programs, because init loads
+// every archive of a directory that it is given.
+func subject() image {
+	return image{ref: "slipway.dev/subject:1", programs: []string{"subject"}, entrypoint: []string{"/usr/local/bin/subject"}}
+}
+
 // archive writes one archive per image. An archive that is already there is kept when it was made from the same build.
-func (b builder) archive(dir string, programs map[string]string) error {
+func (b builder) archive(dir string, programs map[string]string, images ...image) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("making %q: %w", dir, err)
 	}
-	for _, im := range images() {
+	for _, im := range images {
 		kept := filepath.Join(filepath.Dir(programs[im.programs[0]]), im.programs[0]+".tar")
 		if _, err := os.Stat(kept); err != nil {
 			b.progress("%s: packing", im.ref)
@@ -53,7 +59,7 @@ func (b builder) archive(dir string, programs map[string]string) error {
 			return err
 		}
 	}
-	b.progress("%d archives in %s", len(images()), dir)
+	b.progress("%d archives in %s", len(images), dir)
 	return nil
 }
 

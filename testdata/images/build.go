@@ -41,6 +41,7 @@ func sets(all bool) []set {
 		{module: "kubernetes", packages: kube, ldflags: stamp()},
 	}
 	if all {
+		groups = append(groups, set{module: "subject", packages: map[string]string{"subject": "."}, ldflags: "-s -w"})
 		groups = append(groups, set{module: "containerd", packages: map[string]string{
 			"containerd":              "github.com/containerd/containerd/v2/cmd/containerd",
 			"containerd-shim-runc-v2": "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",

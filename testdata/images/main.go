@@ -64,10 +64,15 @@ func run(ctx context.Context, args []string) error {
 			}
 		}
 	}
+	if *programs != "" && *all {
+		if err := b.archive(*programs, built, subject()); err != nil {
+			return err
+		}
+	}
 	if *out == "" {
 		return nil
 	}
-	return b.archive(*out, built)
+	return b.archive(*out, built, images()...)
 }
 
 // progress prints one line per step with the time since the start, because a cold build takes minutes.
