@@ -42,6 +42,7 @@ type difference struct {
 var differences = []difference{
 	{"etcd-certs-read-only", "etcd only reads its keys: a compromised etcd must not replace its own CA", etcdCertsReadOnly},
 	{"start-after", "components that only wait for the API server are held back until it is ready", startAfter},
+	{"rollback", "a version that does not become ready is given up for the last one that was", rollback},
 	{"probe-follows-secure-port", "kubeadm goes on probing the default port, where nothing listens, and the component is killed for ever", probeFollowsSecurePort},
 	{"etcd-certs-by-whole-names", "kubeadm takes /etc/kubernetes/pki-etcd for a part of /etc/kubernetes/pki and does not mount it: the API server cannot start", etcdCertsByWholeNames},
 	{"rotate-certificates-as-given", "kubeadm overrides a rotateCertificates: false that the user wrote", rotateCertificatesAsGiven},
@@ -70,6 +71,18 @@ func startAfter(kubeadm rendering, _ *config.Cluster) bool {
 		}
 		turned = turned || pod.Annotations["slipway.dev/start-after"] == ""
 		pod.Annotations["slipway.dev/start-after"] = "kube-apiserver"
+	}
+	return turned
+}
+
+func rollback(kubeadm rendering, _ *config.Cluster) bool {
+	turned := false
+	for _, pod := range kubeadm.pods {
+		if pod.Annotations == nil {
+			pod.Annotations = map[string]string{}
+		}
+		turned = turned || pod.Annotations["slipway.dev/rollback"] == ""
+		pod.Annotations["slipway.dev/rollback"] = "true"
 	}
 	return turned
 }
