@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -15,9 +13,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/kubeletconfig"
 	"github.com/slipway-k8s/slipway/phases/config"
-	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
-	"github.com/slipway-k8s/slipway/runtime/supervisor"
 )
 
 // readKubeletConfig reads and strictly decodes a KubeletConfiguration.
@@ -34,21 +30,6 @@ func readKubeletConfig(path string) (*kubeletv1beta1.KubeletConfiguration, error
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return c, nil
-}
-
-// manifestSources are the directory and the URL that the configuration names, or both.
-func manifestSources(c *kubeletv1beta1.KubeletConfiguration, node string) ([]supervisor.Source, error) {
-	var sources []supervisor.Source
-	if c.StaticPodPath != "" {
-		sources = append(sources, manifest.Directory{Path: filepath.Clean(c.StaticPodPath), NodeName: node, Every: c.FileCheckFrequency.Duration})
-	}
-	if c.StaticPodURL != "" {
-		sources = append(sources, manifest.HTTP{URL: c.StaticPodURL, Header: http.Header(c.StaticPodURLHeader), NodeName: node, Every: c.HTTPCheckFrequency.Duration})
-	}
-	if len(sources) == 0 {
-		return nil, errors.New("neither staticPodPath nor staticPodURL is set: there is nothing to supervise")
-	}
-	return sources, nil
 }
 
 // nodeOf gathers what the conversion of pods needs to know of this host.

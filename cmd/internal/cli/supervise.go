@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,6 +41,7 @@ const (
 // superviseFlags are those of supervise.
 type superviseFlags struct {
 	config     string
+	sources    sourceFlags
 	nodeName   string
 	criSocket  string
 	kubeconfig string
@@ -53,11 +53,15 @@ func newSupervise(std Streams, g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "supervise", Short: "Run the static pods of a manifest directory, in the foreground", Args: noArguments,
 		Long: "supervise reads a KubeletConfiguration and runs the static pods of its staticPodPath and staticPodURL through the container\n" +
-			"runtime at its containerRuntimeEndpoint. It needs no init before it. Ending it ends no pod: started again, it adopts what runs.",
-		Example: "  slipway supervise --config /var/lib/kubelet/config.yaml --node-name edge1",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return runSupervise(cmd.Context(), std, g, f) },
+			"runtime at its containerRuntimeEndpoint. It needs no init before it. Ending it ends no pod: started again, it adopts what runs.\n\n" +
+			"The flags for manifests take the place of the file's fields, as a kubelet's do; with one of them the file may be missing.",
+		Example: "  slipway supervise --config /var/lib/kubelet/config.yaml --node-name edge1\n" +
+			"  slipway supervise --pod-manifest-path /srv/pods --cri-socket /run/containerd/containerd.sock\n" +
+			"  slipway supervise --manifest-url https://pods.example.com/edge1 --manifest-url-header 'Authorization: Bearer TOKEN'",
+		RunE: func(cmd *cobra.Command, _ []string) error { return runSupervise(cmd.Context(), std, g, f) },
 	}
 	cmd.Flags().StringVar(&f.config, "config", "", "KubeletConfiguration `FILE` (default /var/lib/kubelet/config.yaml)")
+	f.sources.register(cmd.Flags())
 	cmd.Flags().StringVar(&f.nodeName, "node-name", "", "`NAME` of this node, the suffix of its pods' names; default: the host name")
 	cmd.Flags().StringVar(&f.criSocket, "cri-socket", "", "`SOCKET` of the container runtime, instead of the file's containerRuntimeEndpoint")
 	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` of this node, system:node:NAME: also show the node and its pods in the Kubernetes API")
@@ -68,10 +72,7 @@ func newSupervise(std Streams, g *global) *cobra.Command {
 func runSupervise(ctx context.Context, std Streams, g *global, f superviseFlags) error {
 	debug.SetGCPercent(heapTarget)
 	paths := g.paths()
-	if f.config == "" {
-		f.config = paths.KubeletConfig
-	}
-	kubelet, err := readKubeletConfig(f.config)
+	kubelet, err := superviseConfig(&f, paths)
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func runSupervise(ctx context.Context, std Streams, g *global, f superviseFlags)
 	if err != nil {
 		return err
 	}
-	effective, err := json.Marshal(kubelet)
+	effective, err := shownConfig(kubelet)
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", f.config, err)
 	}
