@@ -7,6 +7,7 @@ KUBERNETES := v1.36.3
 REGISTRY   := https://registry.k8s.io/v2/
 # Arguments for `slipway init` in `make up`, for example INIT='--pod-network-cidr 10.244.0.0/16'.
 INIT       ?=
+FUZZTIME   ?= 30s
 E2E        := ./cmd/internal/e2e/... ./runtime/...
 
 .PHONY: build
@@ -20,6 +21,15 @@ test: build ## run all tests: unit, golden and CLI with the race detector; as ro
 		$(MAKE) --no-print-directory programs && \
 		$(GO) test -tags e2e -p 1 -count=1 -timeout 60m $(E2E); \
 	else echo "not root on Linux: the end-to-end tests did not run"; fi
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	@for package in $$($(GO) list ./runtime/...); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+		done; \
+	done
 
 .PHONY: lint
 lint: ## vet and staticcheck, the end-to-end tests and the benchmark too
