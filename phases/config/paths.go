@@ -17,6 +17,7 @@ type Paths struct {
 	ImageArchives    string
 	Containerd       string // root of slipway's own containerd
 	ContainerdConfig string
+	LastGood         string // the supervisor's: the last version of each manifest that was ready
 
 	Run              string // /run/slipway: gone after a reboot
 	ContainerdState  string
@@ -55,6 +56,7 @@ func NewPaths(instance string) Paths {
 	p.ImageArchives = filepath.Join(p.State, "images")
 	p.Containerd = filepath.Join(p.State, "containerd")
 	p.ContainerdConfig = filepath.Join(p.State, "containerd.toml")
+	p.LastGood = filepath.Join(p.State, "last-good")
 	p.ContainerdState = filepath.Join(p.Run, "containerd")
 	p.ContainerdSocket = filepath.Join(p.Run, "containerd.sock")
 	p.ContainerdPID = filepath.Join(p.Run, "containerd.pid")

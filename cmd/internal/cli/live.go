@@ -115,7 +115,7 @@ func recordRuntime(book *ledger.Ledger, c *config.Cluster) error {
 			return err
 		}
 	}
-	for _, tree := range []string{p.Run, p.Logs, pods} {
+	for _, tree := range []string{p.Run, p.Logs, p.LastGood, pods} {
 		if err := book.Tree(tree); err != nil {
 			return err
 		}
