@@ -59,6 +59,15 @@ func nodeOf(c *kubeletv1beta1.KubeletConfiguration, name, instance string, v2 bo
 	// kernel counts swap per cgroup.
 	n.SwapController = v2 && exists("/sys/fs/cgroup/kubepods/memory.swap.max")
 	n.CPUs = int64(runtime.NumCPU())
+	sys := os.DirFS("/sys")
+	if countsHugePages(sys, v2) {
+		if n.HugePageSizes, err = hugePageSizes(sys); err != nil {
+			return podspec.Node{}, err
+		}
+	}
+	if n.MaskedPaths, err = throttlePaths(sys); err != nil {
+		return podspec.Node{}, err
+	}
 	if c.CPUCFSQuotaPeriod != nil {
 		n.CPUCFSQuotaPeriod = c.CPUCFSQuotaPeriod.Duration
 	}
