@@ -30,14 +30,25 @@ func ImageOf(img *runtimeapi.Image) Image {
 	return out
 }
 
-// Container is what CreateContainer is told for one attempt of a container. podIPs are the sandbox's addresses, none
-// for a pod on the host's network. It fails where the manifest asks for what this image or pod cannot give, such as
-// runAsNonRoot with an image of root's. Kubernetes v1.36.3 pkg/kubelet/kuberuntime/kuberuntime_container.go:343.
-func Container(p *manifest.StaticPod, c *corev1.Container, attempt uint32, img Image, n Node, podIPs []string) (*runtimeapi.ContainerConfig, error) {
-	if p.Pod.Spec.HostNetwork {
-		podIPs = addresses(n.HostIPs)
-	}
-	env, err := environment(p, c, n, podIPs)
+// Attempt is what is known of one attempt of a container only when it is about to be made.
+type Attempt struct {
+	Number uint32
+	Image  Image
+	PodIPs []string // the sandbox's; not looked at for a pod on the host's network
+	// Watched is the fingerprint of the host files that the pod watches, recorded as AnnotationWatched; "" is not.
+	Watched string
+	// Files are the contents of EnvFiles, by path. A file that does not exist is left out.
+	Files map[string][]byte
+	// Volumes are the images of the pod's image volumes as the store has them, by reference: "sha256:…".
+	Volumes map[string]string
+}
+
+// Container is what CreateContainer is told for one attempt of a container. It fails where the manifest asks for what
+// this image or pod cannot give, such as runAsNonRoot with an image of root's. Kubernetes v1.36.3
+// pkg/kubelet/kuberuntime/kuberuntime_container.go:343.
+func Container(p *manifest.StaticPod, c *corev1.Container, a Attempt, n Node) (*runtimeapi.ContainerConfig, error) {
+	attempt, img := a.Number, a.Image
+	env, err := environment(p, c, n, podIPs(p, a, n))
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.Name, err)
 	}
@@ -58,7 +69,7 @@ func Container(p *manifest.StaticPod, c *corev1.Container, attempt uint32, img I
 		Envs:        env.list(),
 		Mounts:      mounts,
 		Labels:      podLabels(p),
-		Annotations: containerAnnotations(p.Pod, c, attempt),
+		Annotations: containerAnnotations(p.Pod, c, a),
 		LogPath:     LogPath(c.Name, attempt),
 		Stdin:       c.Stdin,
 		StdinOnce:   c.StdinOnce,
@@ -72,10 +83,18 @@ func Container(p *manifest.StaticPod, c *corev1.Container, attempt uint32, img I
 	return config, nil
 }
 
-func containerAnnotations(pod *corev1.Pod, c *corev1.Container, attempt uint32) map[string]string {
+// podIPs are the addresses that a container of the pod may be told.
+func podIPs(p *manifest.StaticPod, a Attempt, n Node) []string {
+	if p.Pod.Spec.HostNetwork {
+		return addresses(n.HostIPs)
+	}
+	return a.PodIPs
+}
+
+func containerAnnotations(pod *corev1.Pod, c *corev1.Container, a Attempt) map[string]string {
 	out := map[string]string{
 		AnnotationContainerHash:            ContainerHash(c),
-		AnnotationRestartCount:             strconv.FormatUint(uint64(attempt), 10),
+		AnnotationRestartCount:             strconv.FormatUint(uint64(a.Number), 10),
 		AnnotationTerminationMessagePath:   c.TerminationMessagePath,
 		AnnotationTerminationMessagePolicy: string(c.TerminationMessagePolicy),
 	}
@@ -84,6 +103,9 @@ func containerAnnotations(pod *corev1.Pod, c *corev1.Container, attempt uint32) 
 	}
 	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
 		out[AnnotationPreStop] = mustJSON(c.Lifecycle.PreStop)
+	}
+	if a.Watched != "" {
+		out[AnnotationWatched] = a.Watched
 	}
 	if len(c.Ports) > 0 {
 		out[AnnotationPorts] = mustJSON(c.Ports)

@@ -84,18 +84,18 @@ func Layout(p *manifest.StaticPod, n Node) []HostPath {
 	return out
 }
 
-// ContainerLayout is what one attempt of a container needs on top, before it is created. podIPs are the sandbox's.
-func ContainerLayout(p *manifest.StaticPod, c *corev1.Container, attempt uint32, n Node, podIPs []string) []HostPath {
+// ContainerLayout is what one attempt of a container needs on top, before it is created. It fails as Container does.
+func ContainerLayout(p *manifest.StaticPod, c *corev1.Container, a Attempt, n Node) ([]HostPath, error) {
 	out := []HostPath{{Path: filepath.Join(LogDir(p, n), c.Name), Mode: 0o755}}
 	if mountsHosts(c) {
-		out = append(out, HostPath{Path: etcHosts(p, n), Kind: WriteFile, Mode: 0o644, Content: hostsFile(p.Pod, n, podIPs)})
+		out = append(out, HostPath{Path: etcHosts(p, n), Kind: WriteFile, Mode: 0o644, Content: hostsFile(p.Pod, n, a.PodIPs)})
 	}
-	if path := TerminationLog(p, c, attempt, n); path != "" {
+	if path := TerminationLog(p, c, a.Number, n); path != "" {
 		out = append(out,
 			HostPath{Path: filepath.Dir(path), Mode: 0o750},
 			HostPath{Path: path, Kind: WriteFile, Mode: 0o666}) // whichever user the container runs as
 	}
-	return out
+	return out, nil
 }
 
 // hostPathEntry is what a hostPath's type asks for. The modes are the kubelet's.

@@ -29,10 +29,11 @@ const (
 	AnnotationPorts                    = "io.kubernetes.container.ports"            // JSON
 )
 
-// Annotations that slipway alone writes, on the sandbox.
+// Annotations that slipway alone writes: on the sandbox, and AnnotationWatched on a container.
 const (
 	AnnotationSpecHash = "slipway.dev/spec-hash" // StaticPod.SpecHash
 	AnnotationInstance = "slipway.dev/instance"  // Node.Instance
+	AnnotationWatched  = "slipway.dev/watched"   // Attempt.Watched
 )
 
 // PodDir is where the files of one version of a pod lie.

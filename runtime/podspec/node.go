@@ -41,6 +41,24 @@ type Node struct {
 	// exist on this host.
 	MaskedPaths []string
 
+	// Labels are those of the Node object, as the kubelet's --node-labels; kubernetes.io/os, /arch and /hostname are known
+	// without them.
+	Labels map[string]string
+	// AllowedUnsafeSysctls is the kubelet's list: names, or prefixes that end in "*".
+	AllowedUnsafeSysctls []string
+
+	// RuntimeHandlers are the names that spec.runtimeClassName can take: the runtime's handlers. nil means that they are
+	// not known, and then none is refused.
+	RuntimeHandlers []string
+	// RecursiveReadOnlyMounts says that the runtime's handlers can make a mount and all below it read-only.
+	RecursiveReadOnlyMounts bool
+	// ImageVolumes says that the runtime mounts images as volumes: containerd from 2.1.
+	ImageVolumes bool
+	// SupplementalGroupsPolicy says that the runtime can leave the groups of the image's /etc/group out.
+	SupplementalGroupsPolicy bool
+	// SELinux says that the host labels files: the pod's own volumes and files are then relabelled for its containers.
+	SELinux bool
+
 	ClusterDNS    []string
 	ClusterDomain string
 	HostDNS       DNS    // from the kubelet's resolvConf

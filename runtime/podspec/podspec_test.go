@@ -52,17 +52,18 @@ func TestGolden(t *testing.T) {
 	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kitchen-sink"} {
 		t.Run(name, func(t *testing.T) {
 			p, n := load(t, name), testNode()
-			if err := Refuse(p.Pod); err != nil {
+			if err := Refuse(p.Pod, testNode()); err != nil {
 				t.Fatalf("refused: %v", err)
 			}
 			var ips []string
 			if !p.Pod.Spec.HostNetwork {
 				ips = []string{"10.244.0.5"}
 			}
+			attempt := Attempt{Number: 3, Image: Image{ID: "sha256:aa"}, PodIPs: ips}
 			var out bytes.Buffer
 			section(t, &out, "sandbox", Sandbox(p, 0, n))
 			for c := range containers(p.Pod) {
-				config, err := Container(p, c, 3, Image{ID: "sha256:aa"}, n, ips)
+				config, err := Container(p, c, attempt, n)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -74,7 +75,11 @@ func TestGolden(t *testing.T) {
 			}
 			for c := range containers(p.Pod) {
 				fmt.Fprintln(&out, "# paths before container", c.Name)
-				for _, h := range ContainerLayout(p, c, 3, n, ips) {
+				paths, err := ContainerLayout(p, c, attempt, n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, h := range paths {
 					fmt.Fprintln(&out, describe(h))
 				}
 			}
@@ -247,7 +252,7 @@ func TestRunAsNonRoot(t *testing.T) {
 		{"{}", "", Image{}},
 	} {
 		p := pod(t, "{containers: [{name: c, image: i:1, securityContext: "+tc.security+"}]}")
-		_, err := Container(&manifest.StaticPod{Pod: p}, &p.Spec.Containers[0], 0, tc.img, testNode(), nil)
+		_, err := Container(&manifest.StaticPod{Pod: p}, &p.Spec.Containers[0], Attempt{Image: tc.img}, testNode())
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s %+v: %v, want %q", tc.security, tc.img, err, tc.want)
 		}
@@ -297,7 +302,7 @@ func TestUnsupportedIsNamed(t *testing.T) {
 		"volumes: [{name: v, image: {reference: r}}]":                   "spec.volumes[0].image",
 		"securityContext: {sysctls: [{name: kernel.msgmax, value: a}]}": "spec.securityContext.sysctls[0]: kernel.msgmax is not among the safe ones",
 	} {
-		err := Refuse(pod(t, "{"+spec+", "+bestEffort[1:]))
+		err := Refuse(pod(t, "{"+spec+", "+bestEffort[1:]), testNode())
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", spec, err, want)
 		}
@@ -309,12 +314,12 @@ func TestUnsupportedIsNamed(t *testing.T) {
 		"volumeDevices: [{name: v, devicePath: /dev/a}]":                              "spec.containers[0].volumeDevices",
 		"env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: p, key: k}}}]": "spec.containers[0].env[0].valueFrom.fileKeyRef",
 	} {
-		err := Refuse(pod(t, "{containers: [{name: c, image: i:1, "+container+"}]}"))
+		err := Refuse(pod(t, "{containers: [{name: c, image: i:1, "+container+"}]}"), testNode())
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", container, err, want)
 		}
 	}
-	if err := Refuse(pod(t, "{nodeSelector: {kubernetes.io/os: linux, kubernetes.io/hostname: node-1}, volumes: [{name: v, emptyDir: {sizeLimit: 1Gi}}], "+bestEffort[1:])); err != nil {
+	if err := Refuse(pod(t, "{nodeSelector: {kubernetes.io/os: linux, kubernetes.io/hostname: node-1}, volumes: [{name: v, emptyDir: {sizeLimit: 1Gi}}], "+bestEffort[1:]), testNode()); err != nil {
 		t.Errorf("refused: %v", err)
 	}
 }
@@ -334,14 +339,14 @@ func FuzzConvert(f *testing.F) {
 			return
 		}
 		n := testNode()
-		_ = Unsupported(p.Pod)
+		_ = Unsupported(p.Pod, n)
 		one, two := Sandbox(p, 0, n), Sandbox(p, 0, n)
 		if !proto.Equal(one, two) {
 			t.Fatal("two calls, two sandboxes")
 		}
 		for c := range containers(p.Pod) {
-			_, _ = Container(p, c, 0, Image{}, n, nil)
-			_ = ContainerLayout(p, c, 0, n, nil)
+			_, _ = Container(p, c, Attempt{}, n)
+			_, _ = ContainerLayout(p, c, Attempt{}, n)
 		}
 		for _, h := range Layout(p, n) {
 			if strings.Contains(h.Path, "/../") || strings.HasSuffix(h.Path, "/..") {

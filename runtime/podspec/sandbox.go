@@ -63,6 +63,15 @@ func Sandbox(p *manifest.StaticPod, attempt uint32, n Node) *runtimeapi.PodSandb
 	return config
 }
 
+// Handler is the runtime handler that RunPodSandbox is told; "" is the runtime's default. A RuntimeClass is an object of
+// the API, which a static pod must not wait for: spec.runtimeClassName names the handler itself.
+func Handler(pod *corev1.Pod) string {
+	if pod.Spec.RuntimeClassName == nil {
+		return ""
+	}
+	return *pod.Spec.RuntimeClassName
+}
+
 func podLabels(p *manifest.StaticPod) map[string]string {
 	return map[string]string{LabelPodName: p.Pod.Name, LabelPodNamespace: p.Pod.Namespace, LabelPodUID: p.UID}
 }

@@ -22,10 +22,10 @@ type Refusal struct {
 
 func (r Refusal) Error() string { return r.Field + ": " + r.Reason }
 
-// Refuse returns every Refusal that keeps the pod from running as one error; nil when there is none.
-func Refuse(pod *corev1.Pod) error {
+// Refuse returns every Refusal that keeps the pod from running on this node as one error; nil when there is none.
+func Refuse(pod *corev1.Pod, n Node) error {
 	var errs []error
-	for _, r := range Unsupported(pod) {
+	for _, r := range Unsupported(pod, n) {
 		if !r.Warn {
 			errs = append(errs, r)
 		}
@@ -35,7 +35,7 @@ func Refuse(pod *corev1.Pod) error {
 
 // Unsupported names what a valid pod asks for in vain, so that nothing is ignored in silence. What a kubelet ignores
 // on a static pod as well (scheduling, priority, tolerations) is not named.
-func Unsupported(pod *corev1.Pod) []Refusal {
+func Unsupported(pod *corev1.Pod, n Node) []Refusal {
 	f := &finder{}
 	f.pod(pod)
 	for i := range pod.Spec.InitContainers {

@@ -136,7 +136,7 @@ func (w *worker) runSandbox(ctx context.Context, want *manifest.StaticPod, a lif
 	if err := w.s.c.Cgroups.Ensure(podspec.CgroupParent(want.Pod, w.s.c.Node), podspec.PodCgroup(want.Pod, w.s.c.Node)); err != nil {
 		return err
 	}
-	_, err := w.s.c.Runtime.RunPodSandbox(ctx, podspec.Sandbox(want, a.Attempt, w.s.c.Node), "")
+	_, err := w.s.c.Runtime.RunPodSandbox(ctx, podspec.Sandbox(want, a.Attempt, w.s.c.Node), podspec.Handler(want.Pod))
 	return err
 }
 
@@ -149,11 +149,16 @@ func (w *worker) startContainer(ctx context.Context, want *manifest.StaticPod, a
 	w.mu.Lock()
 	known := w.images[spec.Image]
 	w.mu.Unlock()
-	config, err := podspec.Container(want, spec, a.Attempt, known.spec, w.s.c.Node, home.ips)
+	attempt := podspec.Attempt{Number: a.Attempt, Image: known.spec, PodIPs: home.ips}
+	config, err := podspec.Container(want, spec, attempt, w.s.c.Node)
 	if err != nil {
 		return err
 	}
-	if err := makeLayout(podspec.ContainerLayout(want, spec, a.Attempt, w.s.c.Node, home.ips)); err != nil {
+	layout, err := podspec.ContainerLayout(want, spec, attempt, w.s.c.Node)
+	if err != nil {
+		return err
+	}
+	if err := makeLayout(layout); err != nil {
 		return err
 	}
 	id, err := w.s.c.Runtime.CreateContainer(ctx, a.SandboxID, config, podspec.Sandbox(want, home.Attempt, w.s.c.Node))

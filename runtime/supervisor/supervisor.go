@@ -72,7 +72,7 @@ type Supervisor struct {
 func New(c Config) *Supervisor {
 	s := &Supervisor{
 		c: c, roster: newRoster(), idle: make(chan *worker), looked: make(chan string),
-		want: newWanted(len(c.Sources)), workers: map[string]*worker{}, unseen: map[string]bool{},
+		want: newWanted(len(c.Sources), c.Node), workers: map[string]*worker{}, unseen: map[string]bool{},
 	}
 	c.Probes.Changed = func(name string) { s.roster.poke(name) }
 	s.probes = probe.NewSet(c.Probes)

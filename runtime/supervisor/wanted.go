@@ -18,14 +18,16 @@ import (
 // that runs without this process having read its manifest is left alone for longer, until no problem is anonymous
 // either: see lacks.
 type wanted struct {
+	node     podspec.Node         // what it cannot do is refused
 	parts    []*manifest.Snapshot // by source; nil until it has delivered
 	merged   manifest.Snapshot
 	pods     map[string]*manifest.StaticPod // by full name, with the time of first sight
 	problems map[string]string              // by full name: why a version of it is not taken
 }
 
-func newWanted(sources int) wanted {
+func newWanted(sources int, node podspec.Node) wanted {
 	return wanted{
+		node:  node,
 		parts: make([]*manifest.Snapshot, sources),
 		pods:  map[string]*manifest.StaticPod{}, problems: map[string]string{},
 	}
@@ -52,7 +54,7 @@ func (w *wanted) list() []*corev1.Pod {
 
 // accept takes a source's snapshot in, and returns the problems that were not there before.
 func (w *wanted) accept(source int, snapshot manifest.Snapshot, now time.Time) (fresh []manifest.Problem) {
-	part := refuse(snapshot, w.pods)
+	part := refuse(snapshot, w.pods, w.node)
 	w.parts[source] = &part
 	var parts []manifest.Snapshot
 	for _, p := range w.parts {
@@ -115,10 +117,10 @@ func (w *wanted) shown() []status.Problem {
 
 // refuse moves the pods that use a field which the supervisor does not act on to the problems. Where a former version
 // of such a pod is wanted already, that one stays: a version that cannot be run never stops the one that runs.
-func refuse(snap manifest.Snapshot, before map[string]*manifest.StaticPod) manifest.Snapshot {
+func refuse(snap manifest.Snapshot, before map[string]*manifest.StaticPod, node podspec.Node) manifest.Snapshot {
 	out := manifest.Snapshot{Problems: slices.Clone(snap.Problems)}
 	for _, p := range snap.Pods {
-		err := podspec.Refuse(p.Pod)
+		err := podspec.Refuse(p.Pod, node)
 		if err == nil {
 			out.Pods = append(out.Pods, p)
 			continue
