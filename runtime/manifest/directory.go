@@ -24,7 +24,8 @@ type Directory struct {
 }
 
 // settleFor is how long a change must rest before the directory is read: an editor's write is several events within
-// a millisecond or two. settleAtMost bounds it while events never stop.
+// a millisecond or two. settleAtMost bounds it while events never stop. A new manifest that is renamed into place is
+// read at once.
 const (
 	settleFor    = 15 * time.Millisecond
 	settleAtMost = 200 * time.Millisecond
@@ -60,7 +61,8 @@ func (d Directory) Run(ctx context.Context, emit func(Snapshot)) error {
 			return ctx.Err()
 		case <-ticker.C:
 		case <-w.events():
-			if err := w.settle(ctx); err != nil {
+			known := func(path string) bool { _, listed := st.claims[path]; return listed }
+			if err := w.settle(ctx, known); err != nil {
 				return err
 			}
 		}

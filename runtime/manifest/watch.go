@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -20,6 +21,11 @@ type watch struct {
 	dirs  map[string]os.FileInfo // what is watched, as it was when the watch was set
 	hints chan struct{}
 	done  chan struct{}
+
+	mu      sync.Mutex
+	renamed bool     // the last event was the first half of a rename
+	moved   []string // manifests that were renamed into place, whole, since the last listing
+	torn    bool     // something else happened that may not be over yet
 }
 
 func newWatch(path string) (*watch, error) {
@@ -53,20 +59,51 @@ func (v *watch) collect() {
 				events = nil
 				continue
 			}
-			if e.Op == fsnotify.Chmod || !v.concerns(e.Name) {
-				continue // a file made readable again is found by the next listing
+			if !v.take(e) {
+				continue
 			}
 		case _, ok := <-errs: // an overflow: something changed
 			if !ok {
 				errs = nil
 				continue
 			}
+			v.take(fsnotify.Event{Name: v.path, Op: fsnotify.Write})
 		}
 		select {
 		case v.hints <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// take remembers what an event says about the listing to come, and tells whether one is due. The drafts from which
+// manifests are renamed into place say nothing: the second half of the rename follows.
+func (v *watch) take(e fsnotify.Event) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	whole := v.renamed && e.Op == fsnotify.Create
+	v.renamed = e.Op == fsnotify.Rename
+	if e.Op == fsnotify.Chmod || !v.concerns(e.Name) {
+		return false // a file made readable again is found by the next listing
+	}
+	dir, base := filepath.Split(e.Name)
+	here := filepath.Clean(dir) == v.path
+	switch {
+	case here && whole && IsManifestName(base):
+		v.moved = append(v.moved, e.Name)
+	case here && !IsManifestName(base) && !strings.HasPrefix(base, ".."): // a draft
+	default:
+		v.torn = true
+	}
+	return true
+}
+
+// whole tells whether all that has happened is that new manifests were renamed into place: there is nothing to wait for.
+// A known one may be in the middle of a burst of edits.
+func (v *watch) whole(known func(path string) bool) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.moved) > 0 && !v.torn && !slices.ContainsFunc(v.moved, known)
 }
 
 // concerns tells news about the path from the noise of a busy parent directory, such as /tmp.
@@ -82,12 +119,14 @@ func below(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// settle waits until no hint has come for settleFor, at most settleAtMost.
-func (v *watch) settle(ctx context.Context) error {
+// settle waits until no hint has come for settleFor, at most settleAtMost, and not at all for new manifests that are
+// whole. known tells whether a path was in the last listing.
+func (v *watch) settle(ctx context.Context, known func(path string) bool) error {
 	quiet, limit := time.NewTimer(settleFor), time.NewTimer(settleAtMost)
 	defer quiet.Stop()
 	defer limit.Stop()
-	for {
+	defer v.forget()
+	for !v.whole(known) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -99,6 +138,14 @@ func (v *watch) settle(ctx context.Context) error {
 			return nil
 		}
 	}
+	return nil
+}
+
+// forget begins a new round: a listing follows, which sees all that was noted.
+func (v *watch) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.moved, v.torn = nil, false
 }
 
 // follow sets the watches anew: the path and its parent (or, while they are missing, the nearest directory that is

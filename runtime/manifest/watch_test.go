@@ -1,0 +1,75 @@
+package manifest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// TestWatchKnowsWholeFiles: only new manifests that were renamed into place need no time to settle. The events are those
+// that the kernel gives for what is named.
+func TestWatchKnowsWholeFiles(t *testing.T) {
+	const create, write, rename, remove = fsnotify.Create, fsnotify.Write, fsnotify.Rename, fsnotify.Remove
+	type event = fsnotify.Event
+	placed := []event{{Name: "/m/.new.tmp", Op: create}, {Name: "/m/.new.tmp", Op: write}, {Name: "/m/.new.tmp", Op: rename}, {Name: "/m/new.yaml", Op: create}}
+	for name, c := range map[string]struct {
+		events []event
+		whole  bool
+	}{
+		"a draft that is not in place yet":           {placed[:3], false},
+		"a new one, renamed into place":              {placed, true},
+		"a new one, written in place":                {[]event{{Name: "/m/new.yaml", Op: create}, {Name: "/m/new.yaml", Op: write}}, false},
+		"a known one, replaced by a rename":          {[]event{{Name: "/m/.x", Op: rename}, {Name: "/m/known.yaml", Op: create}}, false},
+		"a known one, moved away":                    {[]event{{Name: "/m/known.yaml", Op: rename}, {Name: "/m/known.yaml~", Op: create}}, false},
+		"a known one, removed":                       {[]event{{Name: "/m/known.yaml", Op: remove}}, false},
+		"a new one beside one that is being written": {append([]event{{Name: "/m/half.yaml", Op: write}}, placed...), false},
+		"a new one that is then written again":       {append(placed[:4:4], event{Name: "/m/new.yaml", Op: write}), false},
+		"a directory of links that is switched": {append([]event{
+			{Name: "/m/..data_tmp", Op: create}, {Name: "/m/..data_tmp", Op: rename}, {Name: "/m/..data", Op: create}}, placed...), false},
+		"a new one beside a change where a link leads": {append([]event{{Name: "/elsewhere/pod.yaml", Op: write}}, placed...), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := &watch{path: "/m", dirs: map[string]os.FileInfo{}}
+			for _, e := range c.events {
+				v.take(e)
+			}
+			if got := v.whole(func(path string) bool { return path == "/m/known.yaml" }); got != c.whole {
+				t.Errorf("whole() = %v, want %v", got, c.whole)
+			}
+			v.forget()
+			if v.whole(func(string) bool { return false }) {
+				t.Error("a new round begins with something noted")
+			}
+		})
+	}
+}
+
+// TestWatchSeesARenameAsWhole: the kernel and the library do give the events as the table above has them.
+func TestWatchSeesARenameAsWhole(t *testing.T) {
+	dir := t.TempDir()
+	v, err := newWatch(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.close()
+	v.follow()
+	draft := filepath.Join(dir, ".new.tmp")
+	if err := os.WriteFile(draft, []byte("apiVersion: v1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(draft, filepath.Join(dir, "new.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.NewTimer(10 * time.Second)
+	defer limit.Stop()
+	for !v.whole(func(string) bool { return false }) {
+		select {
+		case <-v.events():
+		case <-limit.C:
+			t.Fatal("a manifest that was renamed into place is not known to be whole")
+		}
+	}
+}
