@@ -6,11 +6,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -151,6 +153,8 @@ func TestDeadlines(t *testing.T) {
 		want   time.Duration
 	}{
 		{"ListContainers", func(ctx context.Context, c *cri.Client) error { _, err := c.ListContainers(ctx, nil); return err }, 10 * time.Second},
+		{"RemoveImage", func(ctx context.Context, c *cri.Client) error { return c.RemoveImage(ctx, "r") }, 2 * time.Minute},
+		{"ImageFsInfo", func(ctx context.Context, c *cri.Client) error { _, err := c.ImageFsInfo(ctx); return err }, 10 * time.Second},
 		{"ListImages", func(ctx context.Context, c *cri.Client) error { _, err := c.ListImages(ctx); return err }, 10 * time.Second},
 		{"CreateContainer", func(ctx context.Context, c *cri.Client) error {
 			_, err := c.CreateContainer(ctx, "s", nil, nil)
@@ -207,6 +211,7 @@ func TestStopAndRemoveOfWhatIsGone(t *testing.T) {
 		"RemoveContainer":  client.RemoveContainer(t.Context(), "c"),
 		"StopPodSandbox":   client.StopPodSandbox(t.Context(), "s"),
 		"RemovePodSandbox": client.RemovePodSandbox(t.Context(), "s"),
+		"RemoveImage":      client.RemoveImage(t.Context(), "i"),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -258,5 +263,75 @@ func TestCgroupDriver(t *testing.T) {
 				t.Errorf("got %q, %v; want %q", got, err, c.want)
 			}
 		})
+	}
+}
+
+func TestFeatures(t *testing.T) {
+	version := func(name, release string) *runtimeapi.VersionResponse {
+		return &runtimeapi.VersionResponse{RuntimeName: name, RuntimeVersion: release}
+	}
+	handler := func(name string, rro, userns bool) *runtimeapi.RuntimeHandler {
+		return &runtimeapi.RuntimeHandler{Name: name, Features: &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: rro, UserNamespaces: userns}}
+	}
+	for _, c := range []struct {
+		name    string
+		options critest.Options
+		want    cri.Features
+	}{
+		{"containerd 1.6 tells by its configuration", critest.Options{
+			Version: version("containerd", "1.6.20~ds1"), Info: map[string]string{"config": `{"containerd":{"runtimes":{"runc":{},"gvisor":{}}}}`},
+		}, cri.Features{Handlers: []string{"gvisor", "runc"}}},
+		{"containerd 2.0", critest.Options{
+			Version: version("containerd", "v2.0.9"), Handlers: []*runtimeapi.RuntimeHandler{handler("", true, false), handler("runc", true, false)},
+		}, cri.Features{Handlers: []string{"runc"}, RecursiveReadOnly: true}},
+		{"the default handler counts, not another", critest.Options{
+			Version: version("containerd", "v2.1.0"), Handlers: []*runtimeapi.RuntimeHandler{handler("runc", false, false), handler("crun", true, false), handler("", false, true)},
+		}, cri.Features{Handlers: []string{"crun", "runc"}, UserNamespaces: true, ImageVolumes: true}},
+		{"a handler that could not be asked", critest.Options{
+			Version: version("containerd", "v2.4.2"), Handlers: []*runtimeapi.RuntimeHandler{{Name: ""}, {Name: "runc"}},
+		}, cri.Features{Handlers: []string{"runc"}, ImageVolumes: true}},
+		{"another runtime of a high version", critest.Options{Version: version("other", "9.0.0")}, cri.Features{}},
+		{"a version that is none", critest.Options{Version: version("containerd", "main")}, cri.Features{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := cri.New(critest.New(c.options).Conn()).Features(t.Context())
+			if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}
+
+// TestUsedImages: an image that is only mounted is in use, and so is the one of sandboxes.
+func TestUsedImages(t *testing.T) {
+	for release, want := range map[string][]string{
+		"v2.4.2": {"app", "data", "pause"},
+		"v1.7.0": {"app", "pause"}, // which mounts no images
+	} {
+		rt := critest.New(critest.Options{
+			Images: []string{"app"}, Version: &runtimeapi.VersionResponse{RuntimeName: "containerd", RuntimeVersion: release},
+			Info: map[string]string{"config": `{"sandboxImage":"pause"}`},
+		})
+		client := cri.New(rt.Conn())
+		pod := &runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: "p", Namespace: "n", Uid: "u"}}
+		sandbox, err := client.RunPodSandbox(t.Context(), pod, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.CreateContainer(t.Context(), sandbox, &runtimeapi.ContainerConfig{
+			Metadata: &runtimeapi.ContainerMetadata{Name: "c"}, Image: &runtimeapi.ImageSpec{Image: "app"},
+			Mounts: []*runtimeapi.Mount{{ContainerPath: "/data", Image: &runtimeapi.ImageSpec{Image: "data"}}, {ContainerPath: "/x", HostPath: "/x"}},
+		}, pod); err != nil {
+			t.Fatal(err)
+		}
+		got, err := client.UsedImages(t.Context())
+		got = slices.DeleteFunc(got, func(ref string) bool { return strings.HasPrefix(ref, "sha256:") })
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("containerd %s: %v (-want +got):\n%s", release, err, diff)
+		}
+		rt.Fail("ListContainers", errors.New("no"), 1)
+		if _, err := client.UsedImages(t.Context()); err == nil {
+			t.Error("a listing that failed counts as nothing in use")
+		}
 	}
 }

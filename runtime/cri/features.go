@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/version"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -27,10 +30,8 @@ func (c *Client) CgroupDriver(ctx context.Context) (string, error) {
 // Snapshotter returns the name of the snapshotter that containerd keeps unpacked images in, "" when the runtime does
 // not tell. containerd names it in the path of its image file system, in every version.
 func (c *Client) Snapshotter(ctx context.Context) (string, error) {
-	resp, err := call(ctx, listTimeout, "asking for the image file system", func(ctx context.Context) (*runtimeapi.ImageFsInfoResponse, error) {
-		return c.image.ImageFsInfo(ctx, &runtimeapi.ImageFsInfoRequest{})
-	})
-	for _, fs := range resp.GetImageFilesystems() {
+	systems, err := c.ImageFsInfo(ctx)
+	for _, fs := range systems {
 		if name, ok := strings.CutPrefix(filepath.Base(fs.GetFsId().GetMountpoint()), "io.containerd.snapshotter.v1."); ok {
 			return name, nil
 		}
@@ -41,10 +42,59 @@ func (c *Client) Snapshotter(ctx context.Context) (string, error) {
 	return "", err
 }
 
+// Features are what a runtime can do beyond the CRI's first version.
+type Features struct {
+	// Handlers are the names that a runtime class may refer to, sorted. The default handler's own name is among them.
+	Handlers []string
+	// RecursiveReadOnly: the default handler can make a mount read-only with all that is mounted below it.
+	RecursiveReadOnly bool
+	// UserNamespaces: the default handler can run a pod in a user namespace, its volumes with shifted ids.
+	UserNamespaces bool
+	// ImageVolumes: an image can be mounted as a volume.
+	ImageVolumes bool
+}
+
+// imageVolumesSince is the first containerd that mounts images; those before it do not know the field of the mount that
+// names one. containerd/containerd pull request 10579.
+const imageVolumesSince = "2.1.0"
+
+// Features asks the runtime what it can do. containerd before 2.0 does not tell: of it only the handlers are known, from
+// its configuration, and it has none of the rest in the form that Kubernetes asks for.
+func (c *Client) Features(ctx context.Context) (Features, error) {
+	resp, err := c.Status(ctx, true)
+	if err != nil {
+		return Features{}, err
+	}
+	about, err := c.Version(ctx)
+	if err != nil {
+		return Features{}, err
+	}
+	f := Features{ImageVolumes: mountsImages(about.GetRuntimeName(), about.GetRuntimeVersion())}
+	for _, h := range resp.GetRuntimeHandlers() {
+		if h.GetName() == "" { // the default one
+			f.RecursiveReadOnly = h.GetFeatures().GetRecursiveReadOnlyMounts()
+			f.UserNamespaces = h.GetFeatures().GetUserNamespaces()
+			continue
+		}
+		f.Handlers = append(f.Handlers, h.GetName())
+	}
+	if len(resp.GetRuntimeHandlers()) == 0 {
+		f.Handlers = slices.Collect(maps.Keys(parseContainerdConfig(resp.GetInfo()["config"]).Containerd.Runtimes))
+	}
+	slices.Sort(f.Handlers)
+	return f, nil
+}
+
+func mountsImages(runtime, release string) bool {
+	v, err := version.ParseGeneric(release) // takes v2.4.2 and Debian's 1.6.20~ds1 alike
+	return err == nil && runtime == "containerd" && v.AtLeast(version.MustParseGeneric(imageVolumesSince))
+}
+
 // containerdConfig is the part of containerd's verbose status that is of use here. 1.6 names the default runtime by
 // another key than 1.7 and later.
 type containerdConfig struct {
-	Containerd struct {
+	SandboxImage string `json:"sandboxImage"` // before 2.0, which pins it instead
+	Containerd   struct {
 		DefaultRuntimeName string                       `json:"defaultRuntimeName"`
 		DefaultRuntime16   string                       `json:"default_runtime_name"`
 		Runtimes           map[string]containerdRuntime `json:"runtimes"`

@@ -31,3 +31,21 @@ func (c *Client) ListImages(ctx context.Context) ([]*runtimeapi.Image, error) {
 	})
 	return resp.GetImages(), err
 }
+
+// RemoveImage removes the image with all of its names. One that is gone is no error. Nothing keeps a runtime from
+// removing an image that is in use: its containers run on, and cannot be made again.
+func (c *Client) RemoveImage(ctx context.Context, ref string) error {
+	_, err := call(ctx, callTimeout, fmt.Sprintf("removing image %q", ref), func(ctx context.Context) (*runtimeapi.RemoveImageResponse, error) {
+		return c.image.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
+	})
+	return absentIsDone(err)
+}
+
+// ImageFsInfo returns the file systems that images are unpacked on. The mount point of one is a directory on it, not
+// where it is mounted.
+func (c *Client) ImageFsInfo(ctx context.Context) ([]*runtimeapi.FilesystemUsage, error) {
+	resp, err := call(ctx, listTimeout, "asking for the image file system", func(ctx context.Context) (*runtimeapi.ImageFsInfoResponse, error) {
+		return c.image.ImageFsInfo(ctx, &runtimeapi.ImageFsInfoRequest{})
+	})
+	return resp.GetImageFilesystems(), err
+}

@@ -3,8 +3,6 @@ package critest
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -76,6 +74,7 @@ func (r *Runtime) StartContainer(_ context.Context, req *runtimeapi.StartContain
 	}
 	if err := r.start(c); err != nil {
 		c.state, c.reason, c.message, c.code, c.end = runtimeapi.ContainerState_CONTAINER_EXITED, "StartError", err.Error(), startError, r.now()
+		c.closeLog()
 		close(c.ended)
 		return nil, status.Errorf(codes.Unknown, "failed to start container %q: %v", c.id, err)
 	}
@@ -86,12 +85,8 @@ func (r *Runtime) start(c *container) error {
 	if !c.sandbox.ready {
 		return fmt.Errorf("sandbox container %q is not running", c.sandbox.id)
 	}
-	if path := c.logPath(); path != "" && r.options.Logs {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
-		if err != nil {
-			return fmt.Errorf("failed to create container loggers: %w", err)
-		}
-		_ = f.Close()
+	if err := r.openLog(c); err != nil {
+		return fmt.Errorf("failed to create container loggers: %w", err)
 	}
 	var outcome Outcome
 	if r.options.Program != nil {
@@ -117,6 +112,7 @@ func (r *Runtime) end(c *container, code int32) {
 	if code == 0 {
 		c.reason = "Completed"
 	}
+	c.closeLog()
 	close(c.ended)
 	r.emit("/tasks/exit", c.id)
 }
@@ -202,6 +198,7 @@ func (r *Runtime) ContainerStatus(_ context.Context, req *runtimeapi.ContainerSt
 		Id: c.id, Metadata: c.config.GetMetadata(), State: c.state, CreatedAt: c.created, StartedAt: c.start, FinishedAt: c.end,
 		ExitCode: c.code, Reason: c.reason, Message: c.message, Image: c.config.GetImage(), ImageRef: c.imageID, ImageId: c.imageID,
 		Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations(), Mounts: c.config.GetMounts(), LogPath: c.logPath(),
+		StopSignal: c.config.GetStopSignal(),
 	})}, nil
 }
 
@@ -218,12 +215,6 @@ func (r *Runtime) ExecSync(_ context.Context, req *runtimeapi.ExecSyncRequest) (
 		return &runtimeapi.ExecSyncResponse{}, nil
 	}
 	return run(req.GetCmd())
-}
-
-// ReopenContainerLog implements the CRI.
-func (r *Runtime) ReopenContainerLog(_ context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
-	_, err := r.running(req.GetContainerId())
-	return &runtimeapi.ReopenContainerLogResponse{}, err
 }
 
 // UpdateContainerResources implements the CRI.
@@ -252,11 +243,4 @@ func (r *Runtime) running(id string) (*container, error) {
 		return nil, status.Errorf(codes.Unknown, "container %q is in %s state", c.id, c.state)
 	}
 	return c, nil
-}
-
-func (c *container) logPath() string {
-	if c.config.GetLogPath() == "" || c.sandbox.config.GetLogDirectory() == "" {
-		return ""
-	}
-	return filepath.Join(c.sandbox.config.GetLogDirectory(), c.config.GetLogPath())
 }

@@ -21,6 +21,10 @@ type Target struct {
 	// Image is present and holds the program /app: "/app run" runs until it is told to stop, "/app stubborn" until it is
 	// killed, "/app exit N" exits with N at once.
 	Image string
+	// Spare is an image that is present and used by nothing. The contract removes it.
+	Spare string
+	// SandboxImage is what the runtime makes sandboxes of; "" when it has none.
+	SandboxImage string
 	// Dir is for log files; the runtime can write there.
 	Dir string
 	// CgroupParent of the sandboxes.
@@ -65,8 +69,14 @@ func RunContract(t *testing.T, target Target) {
 		{"stopping a sandbox ends its containers, removing it removes them", testSandboxTakesContainers},
 		{"containers are listed by sandbox, state and label", testContainerFilters},
 		{"a started container has its log file", testLogFile},
+		{"a log that was moved is written on until it is opened anew", testReopenLog},
+		{"a log is opened anew only while its container runs", testReopenNothing},
 		{"a command in a container gives its exit code", testExec},
 		{"an absent image is no error", testImages},
+		{"an image is removed with all its names", testRemoveImage},
+		{"the images of containers and sandboxes are in use", testUsedImages},
+		{"a pod is known by its uid until its sandbox is removed", testPodUIDs},
+		{"images are on a file system that can be looked at", testImageFileSystem},
 	} {
 		t.Run(c.rule, func(t *testing.T) { c.test(t, &contract{Target: target, t: t, name: podName(c.rule)}) })
 	}

@@ -3,6 +3,8 @@ package critest_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,10 +17,15 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/cri/critest"
 )
 
-const image = "example.com/app:1"
+const (
+	image   = "example.com/app:1"
+	spare   = "example.com/spare:1"
+	sandbox = "example.com/pause:1"
+)
 
 func newRuntime() *critest.Runtime {
-	rt := critest.New(critest.Options{Images: []string{image}, Logs: true, Program: critest.App})
+	rt := critest.New(critest.Options{Images: []string{image, spare, sandbox}, SandboxImage: sandbox, Logs: true, Program: critest.App})
+	rt.NameImage(spare, "example.com/spare:also")
 	rt.OnExec("app", func([]string) (*runtimeapi.ExecSyncResponse, error) {
 		return &runtimeapi.ExecSyncResponse{ExitCode: 3}, nil
 	})
@@ -32,11 +39,11 @@ func TestContractOverSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	critest.RunContract(t, critest.Target{Client: client, Image: image, Dir: t.TempDir()})
+	critest.RunContract(t, critest.Target{Client: client, Image: image, Spare: spare, SandboxImage: sandbox, Dir: t.TempDir()})
 }
 
 func TestContractInProcess(t *testing.T) {
-	critest.RunContract(t, critest.Target{Client: cri.New(newRuntime().Conn()), Image: image, Dir: t.TempDir()})
+	critest.RunContract(t, critest.Target{Client: cri.New(newRuntime().Conn()), Image: image, Spare: spare, SandboxImage: sandbox, Dir: t.TempDir()})
 }
 
 func sandboxConfig() *runtimeapi.PodSandboxConfig {
@@ -156,5 +163,48 @@ func TestPull(t *testing.T) {
 	}
 	if got, err := client.ImageStatus(t.Context(), "example.com/new:1"); err != nil || got.GetId() != id {
 		t.Errorf("after the pull: %v, %v; want id %q", got, err, id)
+	}
+}
+
+// TestWriteLog: what a container writes goes to the file that was opened, not to the path.
+func TestWriteLog(t *testing.T) {
+	rt := newRuntime()
+	client, dir := cri.New(rt.Conn()), t.TempDir()
+	pod := sandboxConfig()
+	pod.LogDirectory = dir
+	box, err := client.RunPodSandbox(t.Context(), pod, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := client.CreateContainer(t.Context(), box, &runtimeapi.ContainerConfig{
+		Metadata: &runtimeapi.ContainerMetadata{Name: "etcd"}, Image: &runtimeapi.ImageSpec{Image: image}, Command: []string{"/app", "run"}, LogPath: "0.log",
+	}, pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rt.WriteLog(id, "early\n"); err == nil {
+		t.Error("a container that was not started has a log")
+	}
+	log := filepath.Join(dir, "0.log")
+	for _, step := range []func() error{
+		func() error { return client.StartContainer(t.Context(), id) },
+		func() error { return rt.WriteLog(id, "one\n") },
+		func() error { return os.Rename(log, log+".moved") },
+		func() error { return rt.WriteLog(id, "two\n") },
+		func() error { return client.ReopenContainerLog(t.Context(), id) },
+		func() error { return rt.WriteLog(id, "three\n") },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{log + ".moved": "one\ntwo\n", log: "three\n"} {
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s holds %q (%v), want %q", path, got, err, want)
+		}
+	}
+	rt.Exit(id, 0)
+	if err := rt.WriteLog(id, "late\n"); err == nil {
+		t.Error("an exited container writes")
 	}
 }

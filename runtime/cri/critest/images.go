@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"os"
 	"slices"
 	"strings"
 
@@ -28,6 +29,22 @@ func (r *Runtime) DropImage(ref string) {
 		delete(r.images, image.GetId())
 		r.emit("/images/delete", ref)
 	}
+}
+
+// NameImage gives an image that is there another name.
+func (r *Runtime) NameImage(ref, another string) {
+	r.mu.Lock()
+	defer r.unlock()
+	image := r.findImage(ref)
+	image.RepoTags = append(image.RepoTags, another)
+}
+
+// PinImage makes the image one that the runtime wants kept, as it is from the start with Options.SandboxImage. It can
+// still be removed.
+func (r *Runtime) PinImage(ref string) {
+	r.mu.Lock()
+	defer r.unlock()
+	r.findImage(ref).Pinned = true
 }
 
 // OnPull says what pulling ref does: nil or a nil error puts the image into the store. It runs without the runtime's
@@ -118,4 +135,22 @@ func (r *Runtime) ListImages(context.Context, *runtimeapi.ListImagesRequest) (*r
 func (r *Runtime) RemoveImage(_ context.Context, req *runtimeapi.RemoveImageRequest) (*runtimeapi.RemoveImageResponse, error) {
 	r.DropImage(req.GetImage().GetImage())
 	return &runtimeapi.RemoveImageResponse{}, nil
+}
+
+// ImageFsInfo implements the CRI.
+func (r *Runtime) ImageFsInfo(context.Context, *runtimeapi.ImageFsInfoRequest) (*runtimeapi.ImageFsInfoResponse, error) {
+	r.mu.Lock()
+	defer r.unlock()
+	dir := r.options.ImageDir
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	var used uint64
+	for _, image := range r.images {
+		used += image.GetSize()
+	}
+	return &runtimeapi.ImageFsInfoResponse{ImageFilesystems: []*runtimeapi.FilesystemUsage{{
+		Timestamp: r.now(), FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: dir}, UsedBytes: &runtimeapi.UInt64Value{Value: used},
+		InodesUsed: &runtimeapi.UInt64Value{},
+	}}}, nil
 }

@@ -2,10 +2,7 @@ package critest
 
 import (
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -255,17 +252,6 @@ func testContainerFilters(t *testing.T, c *contract) {
 	}
 }
 
-func testLogFile(t *testing.T, c *contract) {
-	id := c.run(c.sandbox(0), "/app", "exit", "0")
-	s := c.exited(id)
-	if want := filepath.Join(c.Dir, c.name, "app.log"); s.GetLogPath() != want {
-		t.Errorf("log path %q, want %q", s.GetLogPath(), want)
-	}
-	if _, err := os.Stat(s.GetLogPath()); err != nil {
-		t.Error(err)
-	}
-}
-
 func testExec(t *testing.T, c *contract) {
 	id := c.run(c.sandbox(0), "/app", "run")
 	resp, err := c.Client.ExecSync(t.Context(), id, []string{"/app", "exit", "3"}, 10*time.Second)
@@ -273,31 +259,7 @@ func testExec(t *testing.T, c *contract) {
 	if resp.GetExitCode() != 3 {
 		t.Errorf("exit code %d, want 3", resp.GetExitCode())
 	}
-	c.must(c.Client.ReopenContainerLog(t.Context(), id))
 	c.must(c.Client.StopContainer(t.Context(), id, 0))
 	_, err = c.Client.ExecSync(t.Context(), id, []string{"/app", "exit", "3"}, 10*time.Second)
 	c.mustFail(err, "a command in an exited container")
-}
-
-func testImages(t *testing.T, c *contract) {
-	absent, err := c.Client.ImageStatus(t.Context(), "registry.invalid/absent:1")
-	c.must(err)
-	if absent != nil {
-		t.Errorf("absent image: %v, want nil", absent)
-	}
-	image, err := c.Client.ImageStatus(t.Context(), c.Image)
-	c.must(err)
-	if !strings.HasPrefix(image.GetId(), "sha256:") || !slices.Contains(image.GetRepoTags(), c.Image) {
-		t.Errorf("image %v, want an id and the tag %q", image, c.Image)
-	}
-	byID, err := c.Client.ImageStatus(t.Context(), image.GetId())
-	c.must(err)
-	if byID.GetId() != image.GetId() {
-		t.Errorf("by id: %v", byID)
-	}
-	list, err := c.Client.ListImages(t.Context())
-	c.must(err)
-	if !slices.ContainsFunc(list, func(i *runtimeapi.Image) bool { return i.GetId() == image.GetId() }) {
-		t.Errorf("the list lacks %q", c.Image)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -33,8 +34,14 @@ type Options struct {
 	// Info is the verbose status.
 	Info map[string]string
 	// Logs makes StartContainer create the container's log file; the log directory must then exist, as with containerd,
-	// which makes the file's own parent only.
+	// which makes the file's own parent only. See WriteLog.
 	Logs bool
+	// Version is what the runtime calls itself; nil is critest v0.0.0.
+	Version *runtimeapi.VersionResponse
+	// Handlers are what Status tells of runtime handlers; none, as in containerd 1.6, by default.
+	Handlers []*runtimeapi.RuntimeHandler
+	// ImageDir is the directory that ImageFsInfo names; "" is the directory for temporary files.
+	ImageDir string
 	// Program says what a container does once it is started; nil means that it runs until it is stopped.
 	Program func(*runtimeapi.ContainerConfig) Outcome
 }
@@ -94,6 +101,7 @@ type container struct {
 	code                int32
 	reason, message     string
 	ignoresStop         bool
+	log                 *os.File      // while it runs; nil without Options.Logs
 	ended               chan struct{} // closed once the container has left the running state
 }
 
@@ -115,6 +123,9 @@ func New(o Options) *Runtime {
 	}
 	for _, ref := range o.Images {
 		r.AddImage(ref)
+	}
+	if r.findImage(o.SandboxImage) != nil {
+		r.PinImage(o.SandboxImage)
 	}
 	return r
 }

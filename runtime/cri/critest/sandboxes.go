@@ -14,6 +14,9 @@ import (
 
 // Version implements the CRI.
 func (r *Runtime) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
+	if v := r.options.Version; v != nil {
+		return proto.CloneOf(v), nil
+	}
 	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: "critest", RuntimeVersion: "v0.0.0", RuntimeApiVersion: "v1"}, nil
 }
 
@@ -22,6 +25,9 @@ func (r *Runtime) Status(_ context.Context, req *runtimeapi.StatusRequest) (*run
 	resp := &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{
 		{Type: runtimeapi.RuntimeReady, Status: true}, {Type: runtimeapi.NetworkReady, Status: true},
 	}}}
+	for _, h := range r.options.Handlers {
+		resp.RuntimeHandlers = append(resp.RuntimeHandlers, proto.CloneOf(h))
+	}
 	if req.GetVerbose() {
 		resp.Info = r.options.Info
 	}
