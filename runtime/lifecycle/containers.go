@@ -211,9 +211,9 @@ func (r *round) tendOne(t *tending, spec *corev1.Container) *Container {
 			why += " in the former sandbox"
 		}
 	}
-	missing, ask := r.image(spec)
-	if ask != nil {
-		t.images = appendImage(t.images, *ask)
+	missing, asks := r.images(spec)
+	for _, a := range asks {
+		t.images = appendImage(t.images, a)
 	}
 	if missing != "" {
 		note(unprepared, "%s: %s", spec.Name, missing)

@@ -49,13 +49,14 @@ type round struct {
 	home       *Sandbox     // the sandbox of the wanted version that its containers run in; nil when there is none
 	mem        Memory
 
+	asking  map[string]string // images asked for by this round: what is said of them
 	actions []Action
 	groups  int
 	wake    time.Time
 }
 
 func newRound(p Policy, now time.Time, want *manifest.StaticPod, seen Observed, mem Memory) *round {
-	r := &round{policy: p, now: now, want: want, seen: seen, mem: mem.clone()}
+	r := &round{policy: p, now: now, want: want, seen: seen, mem: mem.clone(), asking: map[string]string{}}
 	for i := range seen.Sandboxes {
 		r.sandboxes = append(r.sandboxes, &seen.Sandboxes[i])
 	}
@@ -79,6 +80,7 @@ func newRound(p Policy, now time.Time, want *manifest.StaticPod, seen Observed, 
 
 func (m Memory) clone() Memory {
 	m.BackOff, m.Pull = cloned(m.BackOff), cloned(m.Pull)
+	m.Spared, m.Failed = cloned(m.Spared), cloned(m.Failed)
 	m.Attempts, m.Asked, m.Killed = cloned(m.Attempts), cloned(m.Asked), cloned(m.Killed)
 	m.Doomed, m.Owed = cloned(m.Doomed), cloned(m.Owed)
 	return m
@@ -94,12 +96,7 @@ func cloned[M ~map[K]V, K comparable, V any](m M) M {
 // remember brings the memory up to date with what is wanted and seen, and drops what speaks of things that are gone.
 func (r *round) remember() {
 	if v := version(r.want); v != r.mem.Version {
-		r.mem.Version = v
-		clear(r.mem.BackOff)
-		clear(r.mem.Pull)
-		clear(r.mem.Attempts)
-		clear(r.mem.Asked)
-		clear(r.mem.Killed)
+		r.mem = Memory{Version: v, Last: r.mem.Last, Doomed: r.mem.Doomed, Owed: r.mem.Owed}.clone()
 	}
 	there := map[string]bool{}
 	for _, sb := range r.sandboxes {
@@ -123,6 +120,7 @@ func (r *round) remember() {
 	gone := func(id string) bool { return !there[id] }
 	maps.DeleteFunc(r.mem.Doomed, func(id string, _ time.Time) bool { return gone(id) })
 	maps.DeleteFunc(r.mem.Killed, func(id string, _ string) bool { return gone(id) })
+	maps.DeleteFunc(r.mem.Failed, func(id string, _ string) bool { return gone(id) })
 }
 
 // version names what is wanted: another version is another pod, even under the same uid.
@@ -178,8 +176,10 @@ func (r *round) together(actions []Action) {
 	r.do(actions...)
 }
 
-// wakeAt asks for another look at t, or earlier if an earlier one is asked for.
+// wakeAt asks for another look at t, or earlier if an earlier one is asked for. It counts from now, so that times with
+// and without a monotonic clock reading compare right after the wall clock was set.
 func (r *round) wakeAt(t time.Time) {
+	t = r.now.Add(t.Sub(r.now))
 	if r.wake.IsZero() || t.Before(r.wake) {
 		r.wake = t
 	}

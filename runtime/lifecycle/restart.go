@@ -48,25 +48,17 @@ func policyOf(pod *corev1.Pod, spec *corev1.Container) corev1.RestartPolicy {
 	}
 }
 
-// restarts tells whether an ended container is to run again: because it was stopped for that, because a rule of its
-// own names its exit code (RestartAllContainers restarts only this one), or by its policy.
-func (r *round) restarts(spec *corev1.Container, ended *Container) bool {
-	if r.mem.Killed[ended.ID] != "" {
-		return true
+// Restarts tells whether a container of the pod that has ended like this one is started again: by the action of the
+// first of its restart rules that names the exit code, else by its own restart policy, else by the pod's. An init
+// container that ended well never is. Kubernetes v1.36.3 pkg/api/v1/pod/util.go:419.
+func Restarts(pod *corev1.Pod, spec *corev1.Container, ended *Container) bool {
+	if isInit(pod, spec) && !failed(ended) {
+		return false
 	}
-	for _, rule := range spec.RestartPolicyRules {
-		if rule.ExitCodes == nil {
-			continue
-		}
-		among := slices.Contains(rule.ExitCodes.Values, ended.ExitCode)
-		if rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpNotIn {
-			among = !among
-		}
-		if among {
-			return true
-		}
+	if action := ruled(spec, ended.ExitCode); action != "" {
+		return true // RestartAllContainers restarts this one too
 	}
-	switch policyOf(r.want.Pod, spec) {
+	switch policyOf(pod, spec) {
 	case corev1.RestartPolicyNever:
 		return false
 	case corev1.RestartPolicyOnFailure:
@@ -74,6 +66,38 @@ func (r *round) restarts(spec *corev1.Container, ended *Container) bool {
 	default:
 		return true
 	}
+}
+
+// failed tells whether an ended init container must run again before the next one may: one that the kernel killed has
+// failed whatever its exit code. Kubernetes v1.36.3 pkg/kubelet/kuberuntime/helpers.go:173.
+func failed(c *Container) bool { return c.ExitCode != 0 || c.Reason == "OOMKilled" }
+
+// ruled returns the action of the first restart rule that names the exit code, "" when none does or the action is not
+// known. Rules count only beside a restart policy of the container's own.
+func ruled(spec *corev1.Container, exitCode int32) corev1.ContainerRestartRuleAction {
+	if spec.RestartPolicy == nil {
+		return ""
+	}
+	for _, rule := range spec.RestartPolicyRules {
+		if rule.ExitCodes == nil {
+			continue
+		}
+		among := slices.Contains(rule.ExitCodes.Values, exitCode)
+		switch op := rule.ExitCodes.Operator; {
+		case op == corev1.ContainerRestartRuleOnExitCodesOpIn && among, op == corev1.ContainerRestartRuleOnExitCodesOpNotIn && !among:
+			if rule.Action == corev1.ContainerRestartRuleActionRestart || rule.Action == corev1.ContainerRestartRuleActionRestartAllContainers {
+				return rule.Action
+			}
+			return ""
+		}
+	}
+	return ""
+}
+
+// restarts tells whether an ended container is to run again: because it was stopped for that, or by its rules and
+// policies.
+func (r *round) restarts(spec *corev1.Container, ended *Container) bool {
+	return r.mem.Killed[ended.ID] != "" || Restarts(r.want.Pod, spec, ended)
 }
 
 // due returns the back-off in force for the restart of an ended container, and when it is over.

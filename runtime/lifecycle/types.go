@@ -28,9 +28,11 @@ type Observed struct {
 	Containers []Container
 	// Images says for each image reference of the wanted pod what is known. A missing key means "not asked yet", so
 	// a caller that has reason to doubt an entry deletes it.
+	// Images(pod) lists the references.
 	Images map[string]Image
-	// Held names what the pod's start-after annotation still waits for; "" when nothing. It holds back only the first
-	// sandbox that this supervisor makes for a version of the pod, never a restart.
+	// Held names what the pod's start-after annotation waits for; "" when nothing. It holds back the first sandbox that
+	// this supervisor makes for a version of the pod, never a restart; but what exits while Held is not "" is not held
+	// against it: it is tried every 10 s, at once when Held is "" again, and its back-off does not grow.
 	Held string
 	// LastAttempt is the highest attempt of each container of the wanted pod that left a trace outside the runtime,
 	// such as its log file: restart counts continue from it when the containers are gone. It may be nil.
@@ -38,7 +40,8 @@ type Observed struct {
 	// Left names the uids whose CleanUp was tried and failed: it is asked for again. It may be nil.
 	Left []string
 	// Restart names the running containers, by id, that are to be restarted whatever their policy and back-off say, and
-	// why: somebody asked for it. An id that does not run any more is ignored. It may be nil.
+	// why: somebody asked for it. The id of one that has ended meanwhile, or before, and waits in its back-off ends the
+	// back-off; any other is ignored, and so are init containers that run to their end. It may be nil.
 	Restart map[string]string
 	// Watched is the fingerprint of the host files that the wanted pod's restart-on-change annotation names, as they are
 	// now. "" when it names none or when they cannot be read: then nothing is compared.
@@ -104,6 +107,10 @@ type Hook struct {
 	Message string // why it failed, or what it waits for
 }
 
+// Started tells whether a running container counts as started: its post-start hook has ended well and its startup
+// probe has succeeded.
+func (c *Container) Started() bool { return c.Hook.State == HookDone && c.Probe.Started }
+
 // Probe is the latest result per kind for one running container.
 type Probe struct {
 	Started        bool   // startup probe succeeded, or there is none
@@ -158,12 +165,12 @@ type State int
 
 const (
 	Absent      State = iota // nothing wanted, nothing there → anything: a supervisor that has just started finds what it finds
-	Held                     // waits for another pod → Pulling, Starting, Terminating, Absent
+	Held                     // waits for another pod → Pulling, Starting, Completed, Terminating, Absent
 	Pulling                  // an image is not there yet → Starting, BackOff, Running, Completed, Held, Terminating
 	Starting                 // sandbox or containers are being made or stopped for a restart → Pulling, Running, BackOff, Completed, Held, Terminating
 	Running                  // every container runs, or has ended as it may → BackOff, Pulling, Starting, Completed, Terminating
 	BackOff                  // a container waits for its restart → Pulling, Starting, Running, Completed, Held, Terminating
-	Completed                // restartPolicy keeps every container ended → Starting, Pulling, Held, Terminating
+	Completed                // restartPolicy or the deadline keeps every container ended → Starting, Pulling, Held, Terminating
 	Terminating              // what is there must go → Absent, Held, Pulling, Starting, Running, BackOff, Completed
 )
 
@@ -174,19 +181,40 @@ type Decision struct {
 	Actions []Action
 	Wake    time.Time
 	Why     string
+	// Reason is not "" when the pod has failed for something that its exit codes do not tell: the kubelet's word for it,
+	// ReasonDeadlineExceeded or ReasonPostStartHook. Its phase is Failed then.
+	Reason string
 }
+
+const (
+	// ReasonDeadlineExceeded stands in status.reason of a pod whose activeDeadlineSeconds are over.
+	// Kubernetes v1.36.3 pkg/kubelet/active_deadline.go:31.
+	ReasonDeadlineExceeded = "DeadlineExceeded"
+	// ReasonPostStartHook says that a container was stopped for its post-start hook and must not be restarted.
+	// Kubernetes v1.36.3 pkg/kubelet/kuberuntime/kuberuntime_container.go:77.
+	ReasonPostStartHook = "PostStartHookError"
+)
 
 // Memory is what must be remembered between two calls and cannot be read from the runtime. Decide returns the next
 // value; the caller keeps it and passes it back, also after an action failed. The zero value is a supervisor that has
 // just started. A Memory that was passed in is never changed.
 type Memory struct {
-	// Version is the one that BackOff, Pull, Attempts, Asked and Killed speak of.
+	// Version is the one that everything up to Finishing speaks of.
 	Version  string
 	BackOff  map[string]BackOffEntry // by container name
+	Spared   map[string]BackOffEntry // for exits while another pod is waited for, by container name: they do not count in BackOff
 	Pull     map[string]BackOffEntry // by image
 	Attempts map[string]uint32       // highest attempt seen, by container name
-	Asked    map[string]uint32       // for imagePullPolicy Always: the attempt the image was last asked for, by container name
+	Asked    map[string]uint32       // for pull policy Always: the attempt the image was last asked for, by container name, or name/volume
 	Killed   map[string]string       // containers stopped in order to be restarted, by id: why
+	Failed   map[string]string       // containers stopped for a fault that the exit code does not tell, and not restarted, by id: why
+
+	// Active is how long the version has been active at ActiveAt, for its deadline; a zero ActiveAt: not begun.
+	Active   time.Duration
+	ActiveAt time.Time
+	Expired  bool // the deadline has ended the pod
+	// Finishing is when a pod that has ended began to be stopped: what still runs of it shares one grace period.
+	Finishing time.Time
 
 	// Last is the last pod that ran under this name: a removed manifest's pod is stopped in its own order, with its
 	// own grace period.
