@@ -50,12 +50,8 @@ func (n *Node) StartContainerd() {
 	default:
 		n.t.Fatalf("podtest: there is no containerd %q", n.options.Containerd)
 	}
-	if n.netns != "" {
-		// ip netns exec would hide /sys/fs/cgroup.
-		argv = append([]string{"nsenter", "--net=" + n.netns}, argv...)
-	}
 	var err error
-	n.containerd, err = start(n.ContainerdLog(), env, argv...)
+	n.containerd, err = start(n.ContainerdLog(), env, n.inNetwork(argv)...)
 	n.must(err)
 	ctx, cancel := context.WithTimeout(n.t.Context(), containerdStart)
 	defer cancel()

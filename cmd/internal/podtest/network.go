@@ -4,6 +4,7 @@ package podtest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,7 @@ const podNetwork = `{
 }
 `
 
-// makeNetwork gives containerd, and with it pods on the host's network, a network namespace of the node's own, in
+// makeNetwork gives containerd, pods on the host's network and the supervisor a network namespace of the node's own, in
 // which pods can have addresses.
 func (n *Node) makeNetwork() error {
 	for _, dir := range []string{"/opt/cni/bin", "/usr/lib/cni"} {
@@ -61,4 +62,28 @@ func ip(args ...string) error {
 		return fmt.Errorf("running %s: %w\n%s", cmd, err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// InNetwork runs a program of the host's where pods on the host's network are, for at most 30 s.
+func (n *Node) InNetwork(argv ...string) Result {
+	n.t.Helper()
+	return n.run(n.inNetwork(argv)...)
+}
+
+// inNetwork is the command line that runs argv in the node's network, in the process that is started.
+func (n *Node) inNetwork(argv []string) []string {
+	if n.netns == "" {
+		return argv
+	}
+	return append([]string{"nsenter", "--net=" + n.netns}, argv...) // ip netns exec would hide /sys/fs/cgroup
+}
+
+// PodIP is the address of a sandbox, "" on the host's network.
+func (n *Node) PodIP(sandbox string) string {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), commandTimeout)
+	defer cancel()
+	status, err := n.shared().PodSandboxStatus(ctx, sandbox)
+	n.must(err)
+	return status.GetNetwork().GetIp()
 }

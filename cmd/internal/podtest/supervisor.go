@@ -46,7 +46,7 @@ func (n *Node) StartSupervisor(args ...string) {
 		n.t.Fatal("podtest: the supervisor runs already")
 	}
 	var err error
-	n.supervisor, err = start(n.SupervisorLog(), nil, n.SuperviseArgv(args...)...)
+	n.supervisor, err = start(n.SupervisorLog(), nil, n.inNetwork(n.SuperviseArgv(args...))...)
 	n.must(err)
 }
 
