@@ -31,6 +31,7 @@ import (
 const (
 	appRef   = "slipway.test/app:1"
 	pauseRef = "slipway.test/pause:1"
+	spareRef = "slipway.test/spare:1"
 )
 
 // daemon is a containerd under test.
@@ -65,7 +66,7 @@ func TestContainerd(t *testing.T) {
 			defer store.Close()
 			t.Run("load", func(t *testing.T) { testLoad(t, store, app) })
 			t.Run("pull", func(t *testing.T) { testPull(t, store, app) })
-			t.Run("contract", func(t *testing.T) { testContract(t, d) })
+			t.Run("contract", func(t *testing.T) { testContract(t, d, store, app) })
 			t.Run("events", func(t *testing.T) { testEvents(t, d) })
 		})
 		d.stop(t)
@@ -306,7 +307,7 @@ func testPull(t *testing.T, s *Store, app []byte) {
 	}
 }
 
-func testContract(t *testing.T, d *daemon) {
+func testContract(t *testing.T, d *daemon, store *Store, app []byte) {
 	client, err := cri.Dial(t.Context(), d.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +316,21 @@ func testContract(t *testing.T, d *daemon) {
 	if driver, err := client.CgroupDriver(t.Context()); err != nil || driver != "cgroupfs" {
 		t.Errorf("cgroup driver %q, %v", driver, err)
 	}
-	critest.RunContract(t, critest.Target{Client: client, Image: appRef, Dir: filepath.Join(d.dir, "logs"), CgroupParent: cgroupParent(t)})
+	features, err := client.Features(t.Context())
+	if err != nil || !slices.Equal(features.Handlers, []string{"runc"}) {
+		t.Errorf("features %+v, %v; want the handler runc", features, err)
+	}
+	t.Logf("features: %+v", features)
+	if _, release, err := Version(t.Context(), d.socket); err != nil || features.ImageVolumes != strings.HasPrefix(release, "v2.4") {
+		t.Errorf("version %s, features %+v (%v); of those tested, only v2.4 mounts images", release, features, err)
+	}
+	spare := testImage{refs: []string{spareRef, "slipway.test/spare:also"}, files: map[string][]byte{"app": app, "spare": {1}}}
+	if _, err := store.Load(t.Context(), writeTar(t, filepath.Join(t.TempDir(), "spare.tar"), spare.docker(t)), nil); err != nil {
+		t.Fatal(err)
+	}
+	critest.RunContract(t, critest.Target{
+		Client: client, Image: appRef, Spare: spareRef, SandboxImage: pauseRef, Dir: filepath.Join(d.dir, "logs"), CgroupParent: cgroupParent(t),
+	})
 }
 
 // cgroupParent is removed after the test: containers leave their parents behind.

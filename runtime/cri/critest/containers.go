@@ -97,6 +97,9 @@ func (r *Runtime) start(c *container) error {
 	}
 	c.state, c.start, c.ignoresStop = runtimeapi.ContainerState_CONTAINER_RUNNING, r.now(), outcome.IgnoresStop
 	r.emit("/tasks/start", c.id)
+	if c.log != nil && outcome.Says != "" {
+		_, _ = fmt.Fprintf(c.log, "%s stdout F %s\n", time.Now().Format(time.RFC3339Nano), outcome.Says)
+	}
 	if outcome.Exits {
 		r.end(c, outcome.Code)
 	}

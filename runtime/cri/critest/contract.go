@@ -18,8 +18,8 @@ import (
 // Target is a runtime that RunContract is to try.
 type Target struct {
 	Client *cri.Client
-	// Image is present and holds the program /app: "/app run" runs until it is told to stop, "/app stubborn" until it is
-	// killed, "/app exit N" exits with N at once.
+	// Image is present and holds the program /app: "/app run" says "ready" and runs until it is told to stop, "/app
+	// stubborn" does so until it is killed, "/app exit N" exits with N at once.
 	Image string
 	// Spare is an image that is present and used by nothing. The contract removes it.
 	Spare string
@@ -41,7 +41,7 @@ func App(config *runtimeapi.ContainerConfig) Outcome {
 	case slices.Equal(cmd[1:], []string{"exit", "3"}):
 		return Outcome{Exits: true, Code: 3}
 	default:
-		return Outcome{IgnoresStop: slices.Equal(cmd[1:], []string{"stubborn"})}
+		return Outcome{Says: "ready", IgnoresStop: slices.Equal(cmd[1:], []string{"stubborn"})}
 	}
 }
 
@@ -190,18 +190,35 @@ func (c *contract) status(id string) *runtimeapi.ContainerStatus {
 // exited waits until the container has ended. A real one needs a moment.
 func (c *contract) exited(id string) *runtimeapi.ContainerStatus {
 	c.t.Helper()
+	var s *runtimeapi.ContainerStatus
+	c.await("the container did not exit", func() bool {
+		s = c.status(id)
+		return s.GetState() == runtimeapi.ContainerState_CONTAINER_EXITED
+	})
+	return s
+}
+
+// hasWritten waits until something is in the container's log.
+func (c *contract) hasWritten(id string) {
+	c.t.Helper()
+	log := c.status(id).GetLogPath()
+	c.await("the container wrote nothing", func() bool {
+		info, err := os.Stat(log)
+		return err == nil && info.Size() > 0
+	})
+}
+
+func (c *contract) await(failure string, done func() bool) {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		if s := c.status(id); s.GetState() == runtimeapi.ContainerState_CONTAINER_EXITED {
-			return s
-		}
+	for !done() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			c.t.Fatal("the container did not exit within 30 s")
+			c.t.Fatal(failure + " within 30 s")
 		}
 	}
 }

@@ -198,8 +198,8 @@ func TestWriteLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for path, want := range map[string]string{log + ".moved": "one\ntwo\n", log: "three\n"} {
-		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+	for path, want := range map[string]string{log + ".moved": " stdout F ready\none\ntwo\n", log: "three\n"} {
+		if got, err := os.ReadFile(path); err != nil || !strings.HasSuffix(string(got), want) {
 			t.Errorf("%s holds %q (%v), want %q", path, got, err, want)
 		}
 	}

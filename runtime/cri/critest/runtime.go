@@ -48,9 +48,10 @@ type Options struct {
 
 // Outcome is what becomes of a started container. The zero value runs.
 type Outcome struct {
-	Exits bool  // at once, with Code
-	Code  int32 // exit code
-	Err   error // StartContainer fails with it, and the container is left exited with code 128
+	Exits bool   // at once, with Code
+	Code  int32  // exit code
+	Err   error  // StartContainer fails with it, and the container is left exited with code 128
+	Says  string // one line in its log, with Options.Logs
 
 	IgnoresStop bool // the stop signal does nothing; only the kill after the grace ends it
 }

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/signal"
 	"strconv"
@@ -18,6 +19,7 @@ func main() {
 	}
 	got := make(chan os.Signal, 1)
 	signal.Notify(got, syscall.SIGTERM)
+	fmt.Println("ready")
 	for range got {
 		if len(os.Args) < 2 || os.Args[1] != "stubborn" {
 			return
