@@ -30,6 +30,11 @@ func applyDefaults(pod *corev1.Pod) {
 			defaultContainer(&containers[i], spec.HostNetwork)
 		}
 	}
+	if spec.Resources != nil {
+		roundUp(spec.Resources.Limits)
+		roundUp(spec.Resources.Requests)
+	}
+	defaultPodResources(pod)
 }
 
 func defaultContainer(c *corev1.Container, hostNetwork bool) {

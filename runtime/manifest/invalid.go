@@ -8,12 +8,12 @@ import (
 // InvalidError is every problem of one manifest, so that a user repairs it once.
 type InvalidError struct {
 	Source string
-	Fields []FieldError // at least one, in the order of their lines
+	Fields []FieldError // at least one, in the order of their places
 }
 
 // FieldError is one problem at one place.
 type FieldError struct {
-	Line, Column int    // both from 1; 0 when not known
+	Line, Column int    // both from 1
 	Field        string // spec.containers[0].image; "" for the document as a whole
 	Detail       string
 }
@@ -22,7 +22,7 @@ type FieldError struct {
 func (e *InvalidError) Error() string {
 	lines := make([]string, len(e.Fields))
 	for i, f := range e.Fields {
-		lines[i] = e.Source + f.place() + ": " + f.Error()
+		lines[i] = fmt.Sprintf("%s:%d:%d: %s", e.Source, f.Line, f.Column, f.Error())
 	}
 	return strings.Join(lines, "\n")
 }
@@ -32,14 +32,4 @@ func (f FieldError) Error() string {
 		return f.Detail
 	}
 	return f.Field + ": " + f.Detail
-}
-
-func (f FieldError) place() string {
-	switch {
-	case f.Line == 0:
-		return ""
-	case f.Column == 0:
-		return fmt.Sprintf(":%d", f.Line)
-	}
-	return fmt.Sprintf(":%d:%d", f.Line, f.Column)
 }

@@ -2,7 +2,9 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,27 +16,66 @@ const MaxSize = 10 << 20
 
 // Parse turns one manifest, YAML or JSON, into a StaticPod with every default applied. source is a path or URL: it
 // goes into messages, and a URL makes the pod an "http" one. What the file says wrong comes back as one
-// *InvalidError that holds every problem with its line.
+// *InvalidError that holds every problem with its line and column.
 //
 // It is strict where the kubelet is not: an unknown field, a duplicate key or a second document is an error.
 func Parse(data []byte, source, nodeName string) (*StaticPod, error) {
+	pod, fields := Check(data, source, nodeName)
+	if len(fields) > 0 {
+		return nil, &InvalidError{Source: source, Fields: fields}
+	}
+	return pod, nil
+}
+
+// Check is Parse for those who show each finding by itself. The pod is nil when there is a finding.
+func Check(data []byte, source, nodeName string) (*StaticPod, []FieldError) {
 	doc, err := oneDocument(data)
 	if err != nil {
-		return nil, &InvalidError{Source: source, Fields: []FieldError{*err}}
+		return nil, placed(data, *err)
 	}
 	tree := locate(doc)
 	if err := checkKind(doc, tree); err != nil {
-		return nil, &InvalidError{Source: source, Fields: []FieldError{*err}}
+		return nil, placed(data, *err)
 	}
 	pod := &corev1.Pod{}
-	if errs := decodeStrict(doc, tree, pod); len(errs) > 0 {
-		return nil, &InvalidError{Source: source, Fields: errs}
+	found, decoded := decodeStrict(doc, tree, pod)
+	if decoded {
+		applyDefaults(pod)
+		found = append(found, tree.locateAll(validate(pod, nodeName))...)
 	}
-	applyDefaults(pod)
-	if errs := validate(pod, nodeName); len(errs) > 0 {
-		return nil, &InvalidError{Source: source, Fields: tree.locateAll(errs)}
+	if len(found) > 0 {
+		return nil, placed(data, found...)
 	}
 	return newStaticPod(pod, source, nodeName), nil
+}
+
+// Locate returns the line and column, both from 1, at which a field of a manifest stands: spec.containers[0].image or
+// metadata.labels[a.b/c]. For a field that is not there it is the place of the nearest one above it.
+func Locate(data []byte, field string) (line, column int) {
+	doc, err := oneDocument(data)
+	if err != nil {
+		return 1, 1
+	}
+	at := placed(data, *locate(doc).at(field, ""))[0]
+	return at.Line, at.Column
+}
+
+// placed gives each finding a line and a column: the first of the document, and the first of the line's text, where the
+// decoder told none. They are in the order of their places.
+func placed(data []byte, found ...FieldError) []FieldError {
+	lines := bytes.Split(data, []byte("\n"))
+	for i := range found {
+		f := &found[i]
+		f.Line = min(max(f.Line, 1), len(lines))
+		if f.Column == 0 {
+			text := lines[f.Line-1]
+			f.Column = 1 + len(text) - len(bytes.TrimLeft(text, " \t"))
+		}
+	}
+	slices.SortStableFunc(found, func(a, b FieldError) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), strings.Compare(a.Field, b.Field), strings.Compare(a.Detail, b.Detail))
+	})
+	return slices.Compact(found)
 }
 
 // newStaticPod gives a defaulted and valid pod what the kubelet gives every static pod, in the kubelet's order.

@@ -126,15 +126,15 @@ func TestPullPolicy(t *testing.T) {
 func TestRefused(t *testing.T) {
 	edit := func(from, to string) string { return strings.Replace(minimal, from, to, 1) }
 	for _, tc := range []struct{ name, data, want string }{
-		{"empty", "", "m.yaml: is empty; expected one Pod (apiVersion: v1, kind: Pod)"},
-		{"only comments", "---\n# a\n", "m.yaml: is empty"},
-		{"two documents", minimal + "---\n" + minimal, "m.yaml:9: a second document begins here (2 in all)"},
+		{"empty", "", "m.yaml:1:1: is empty; expected one Pod (apiVersion: v1, kind: Pod)"},
+		{"only comments", "---\n# a\n", "m.yaml:1:1: is empty"},
+		{"two documents", minimal + "---\n" + minimal, "m.yaml:9:1: a second document begins here (2 in all)"},
 		{"deployment", "apiVersion: apps/v1\nkind: Deployment\n", "m.yaml:2:7: kind: is a Deployment of apps/v1; expected one Pod"},
 		{"list", "apiVersion: v1\nkind: List\nitems: [{}, {}]\n", "is a List of 2 items"},
 		{"wrong version", edit("apiVersion: v1", "apiVersion: v2"), `m.yaml:1:13: apiVersion: is "v2"`},
 		{"no kind", "metadata: {}\n", "kind and apiVersion are missing"},
 		{"sequence", "- a\n- b\n", "is a sequence of 2 items"},
-		{"broken", "a: b\nc: d: e\n", "m.yaml:2: is not valid YAML: mapping values are not allowed"},
+		{"broken", "a: b\nc: d: e\n", "m.yaml:2:1: is not valid YAML: mapping values are not allowed"},
 		{"unknown field", edit("image:", "imagee:"), `m.yaml:8:5: spec.containers[0].imagee: unknown field; did you mean "image"?`},
 		{"case", edit("containers:", "Containers:"), `spec.Containers: unknown field; did you mean "containers"?`},
 		{"duplicate key", edit("    image:", "    name: other\n    image:"), "m.yaml:8:5: spec.containers[0].name: duplicate key"},

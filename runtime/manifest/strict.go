@@ -74,34 +74,39 @@ func describe(v any) string {
 }
 
 // decodeStrict decodes the document into pod and returns every field that does not belong. The tree finds most of
-// them, with their places; the decoder is the judge of what the tree lets through.
-func decodeStrict(doc document, tree *tree, pod *corev1.Pod) []FieldError {
-	if errs := tree.check(reflect.TypeFor[corev1.Pod]()); len(errs) > 0 {
-		return errs
-	}
+// them, with their places; the decoder is the judge of what the tree lets through. decoded tells whether pod holds
+// what remains of the document when those fields are left out.
+func decodeStrict(doc document, tree *tree, pod *corev1.Pod) (found []FieldError, decoded bool) {
+	found = tree.check(reflect.TypeFor[corev1.Pod]())
 	b, err := toJSON(doc.data, yaml.YAMLToJSONStrict)
 	if err != nil {
-		return []FieldError{*syntaxError(err, doc)}
+		if len(found) == 0 {
+			found = append(found, *syntaxError(err, doc))
+		}
+		return found, false
 	}
 	strict, err := strictjson.UnmarshalStrict(b, pod)
-	if err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) {
-			return []FieldError{*tree.at(wrong.Field, fmt.Sprintf("expected %s, found %s", wrong.Type, wrong.Value))}
-		}
-		return []FieldError{{Detail: strings.TrimPrefix(err.Error(), "json: ")}}
+	switch wrong := (*json.UnmarshalTypeError)(nil); {
+	case err != nil && len(found) > 0: // the tree has found it
+		return found, false
+	case errors.As(err, &wrong):
+		return []FieldError{*tree.at(wrong.Field, fmt.Sprintf("expected %s, found %s", wrong.Type, wrong.Value))}, false
+	case err != nil:
+		return []FieldError{{Detail: strings.TrimPrefix(err.Error(), "json: ")}}, false
 	}
-	var errs []FieldError
+	if len(found) > 0 {
+		return found, true
+	}
 	for _, e := range strict {
 		var at strictjson.FieldError
 		if errors.As(e, &at) {
 			what := strings.TrimSuffix(e.Error(), fmt.Sprintf(" %q", at.FieldPath()))
-			errs = append(errs, *tree.at(at.FieldPath(), what))
+			found = append(found, *tree.at(at.FieldPath(), what))
 			continue
 		}
-		errs = append(errs, FieldError{Detail: e.Error()})
+		found = append(found, FieldError{Detail: e.Error()})
 	}
-	return errs
+	return found, true
 }
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)

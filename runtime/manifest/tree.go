@@ -3,7 +3,6 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -41,16 +40,12 @@ func (t *tree) at(path, detail string) *FieldError {
 	return f
 }
 
-// locateAll places the errors of a validation, in the order of their lines.
+// locateAll places the errors of a validation.
 func (t *tree) locateAll(errs field.ErrorList) []FieldError {
 	out := make([]FieldError, 0, len(errs))
 	for _, e := range errs {
-		f := *t.at(e.Field, e.ErrorBody())
-		if !slices.Contains(out, f) {
-			out = append(out, f)
-		}
+		out = append(out, *t.at(e.Field, e.ErrorBody()))
 	}
-	slices.SortStableFunc(out, func(a, b FieldError) int { return a.Line - b.Line })
 	return out
 }
 

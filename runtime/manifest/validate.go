@@ -2,7 +2,9 @@ package manifest
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,7 +18,10 @@ import (
 func validate(pod *corev1.Pod, nodeName string) field.ErrorList {
 	errs := validateMeta(pod, nodeName)
 	errs = append(errs, validateSpec(&pod.Spec)...)
-	errs = append(errs, validateVolumes(pod.Spec.Volumes)...)
+	errs = append(errs, validateNodeSelection(&pod.Spec, field.NewPath("spec"))...)
+	errs = append(errs, validatePodResources(pod, field.NewPath("spec", "resources"))...)
+	errs = append(errs, validateAppArmorAnnotations(pod)...)
+	errs = append(errs, validateVolumes(pod)...)
 	if len(pod.Spec.Containers) == 0 {
 		errs = append(errs, field.Required(field.NewPath("spec", "containers"), "a pod has at least one container"))
 	}
@@ -60,6 +65,7 @@ func validateMeta(pod *corev1.Pod, nodeName string) field.ErrorList {
 	for k := range pod.Annotations {
 		errs = append(errs, invalid(meta.Child("annotations").Key(k), k, validation.IsQualifiedName(strings.ToLower(k)))...)
 	}
+	errs = append(errs, validateAnnotations(pod.Annotations, meta.Child("annotations"))...)
 	if _, ok := pod.Annotations[AnnotationConfigMirror]; ok {
 		errs = append(errs, field.Forbidden(meta.Child("annotations").Key(AnnotationConfigMirror), "only a mirror pod in the API carries it"))
 	}
@@ -90,17 +96,7 @@ func validateSpec(s *corev1.PodSpec) field.ErrorList {
 		corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
 	errs = append(errs, oneOf(spec.Child("dnsPolicy"), s.DNSPolicy,
 		corev1.DNSClusterFirst, corev1.DNSClusterFirstWithHostNet, corev1.DNSDefault, corev1.DNSNone)...)
-	if s.DNSPolicy == corev1.DNSNone && (s.DNSConfig == nil || len(s.DNSConfig.Nameservers) == 0) {
-		errs = append(errs, field.Required(spec.Child("dnsConfig", "nameservers"), "dnsPolicy None needs at least one"))
-	}
-	if s.DNSConfig != nil {
-		for i, ns := range s.DNSConfig.Nameservers {
-			errs = append(errs, validateIP(spec.Child("dnsConfig", "nameservers").Index(i), ns)...)
-		}
-		if len(s.DNSConfig.Nameservers) > 3 {
-			errs = append(errs, field.TooMany(spec.Child("dnsConfig", "nameservers"), len(s.DNSConfig.Nameservers), 3))
-		}
-	}
+	errs = append(errs, validateDNS(s, spec.Child("dnsConfig"))...)
 	for i, a := range s.HostAliases {
 		at := spec.Child("hostAliases").Index(i)
 		errs = append(errs, validateIP(at.Child("ip"), a.IP)...)
@@ -109,8 +105,8 @@ func validateSpec(s *corev1.PodSpec) field.ErrorList {
 		}
 	}
 	errs = append(errs, atLeast(spec.Child("terminationGracePeriodSeconds"), *s.TerminationGracePeriodSeconds, 0)...)
-	if s.ActiveDeadlineSeconds != nil {
-		errs = append(errs, atLeast(spec.Child("activeDeadlineSeconds"), *s.ActiveDeadlineSeconds, 1)...)
+	if d := s.ActiveDeadlineSeconds; d != nil && (*d < 1 || *d > math.MaxInt32) {
+		errs = append(errs, field.Invalid(spec.Child("activeDeadlineSeconds"), *d, "must be between 1 and 2147483647"))
 	}
 	if s.Hostname != "" {
 		errs = append(errs, invalid(spec.Child("hostname"), s.Hostname, validation.IsDNS1123Label(s.Hostname))...)
@@ -118,15 +114,23 @@ func validateSpec(s *corev1.PodSpec) field.ErrorList {
 	if s.Subdomain != "" {
 		errs = append(errs, invalid(spec.Child("subdomain"), s.Subdomain, validation.IsDNS1123Label(s.Subdomain))...)
 	}
-	if s.HostnameOverride != nil {
-		errs = append(errs, invalid(spec.Child("hostnameOverride"), *s.HostnameOverride, validation.IsDNS1123Subdomain(*s.HostnameOverride))...)
-	}
+	errs = append(errs, validateHostnameOverride(s, spec.Child("hostnameOverride"))...)
 	if s.HostPID && s.ShareProcessNamespace != nil && *s.ShareProcessNamespace {
 		errs = append(errs, field.Invalid(spec.Child("shareProcessNamespace"), true, "cannot be used with hostPID"))
 	}
 	if s.HostUsers != nil && !*s.HostUsers && (s.HostPID || s.HostIPC || s.HostNetwork) {
 		errs = append(errs, field.Forbidden(spec.Child("hostUsers"), "false cannot be used with hostNetwork, hostPID or hostIPC"))
 	}
+	if s.OS != nil {
+		errs = append(errs, oneOf(spec.Child("os", "name"), s.OS.Name, corev1.Linux, corev1.Windows)...)
+	}
+	if s.RuntimeClassName != nil {
+		errs = append(errs, invalid(spec.Child("runtimeClassName"), *s.RuntimeClassName, validation.IsDNS1123Subdomain(*s.RuntimeClassName))...)
+	}
+	if s.PreemptionPolicy != nil {
+		errs = append(errs, oneOf(spec.Child("preemptionPolicy"), *s.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
+	}
+	errs = append(errs, validateOverhead(s.Overhead, spec.Child("overhead"))...)
 	if len(s.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(spec.Child("ephemeralContainers"), "cannot be set in a manifest"))
 	}
@@ -145,19 +149,90 @@ func validatePodSecurity(s *corev1.PodSpec, at *field.Path) field.ErrorList {
 		errs = append(errs, oneOf(at.Child("supplementalGroupsPolicy"), *sc.SupplementalGroupsPolicy,
 			corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)
 	}
+	if sc.FSGroupChangePolicy != nil {
+		errs = append(errs, oneOf(at.Child("fsGroupChangePolicy"), *sc.FSGroupChangePolicy, corev1.FSGroupChangeOnRootMismatch, corev1.FSGroupChangeAlways)...)
+	}
+	if sc.SELinuxChangePolicy != nil {
+		errs = append(errs, oneOf(at.Child("seLinuxChangePolicy"), *sc.SELinuxChangePolicy, corev1.SELinuxChangePolicyRecursive, corev1.SELinuxChangePolicyMountOption)...)
+	}
 	errs = append(errs, validateSeccomp(sc.SeccompProfile, at.Child("seccompProfile"))...)
 	errs = append(errs, validateAppArmor(sc.AppArmorProfile, at.Child("appArmorProfile"))...)
-	for i, ctl := range sc.Sysctls {
+	return append(errs, validateSysctls(s, at.Child("sysctls"))...)
+}
+
+// sysctlName is what the API takes: Kubernetes v1.36.3 pkg/apis/core/validation/validation.go:5445.
+var sysctlName = regexp.MustCompile(`^[a-z0-9]([-_a-z0-9]*[a-z0-9])?([./][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*$`)
+
+func validateSysctls(s *corev1.PodSpec, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, ctl := range s.SecurityContext.Sysctls {
 		name := strings.ReplaceAll(ctl.Name, "/", ".")
-		at := at.Child("sysctls").Index(i).Child("name")
+		at := at.Index(i).Child("name")
+		if seen[name] {
+			errs = append(errs, field.Duplicate(at, ctl.Name))
+		}
+		seen[name] = true
 		switch {
 		case name == "":
 			errs = append(errs, field.Required(at, "a sysctl needs a name"))
+		case len(name) > 253 || !sysctlName.MatchString(ctl.Name):
+			errs = append(errs, field.Invalid(at, ctl.Name, "is not the name of a sysctl, such as net.ipv4.tcp_syncookies"))
 		case s.HostNetwork && strings.HasPrefix(name, "net."):
 			errs = append(errs, field.Invalid(at, ctl.Name, "cannot be set with hostNetwork: it would change the host's"))
 		case s.HostIPC && (strings.HasPrefix(name, "fs.mqueue.") || isIPCSysctl(name)):
 			errs = append(errs, field.Invalid(at, ctl.Name, "cannot be set with hostIPC: it would change the host's"))
 		}
+	}
+	return errs
+}
+
+func validateDNS(s *corev1.PodSpec, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if s.DNSPolicy == corev1.DNSNone && (s.DNSConfig == nil || len(s.DNSConfig.Nameservers) == 0) {
+		errs = append(errs, field.Required(at.Child("nameservers"), "dnsPolicy None needs at least one"))
+	}
+	if s.DNSConfig == nil {
+		return errs
+	}
+	for i, ns := range s.DNSConfig.Nameservers {
+		errs = append(errs, validateIP(at.Child("nameservers").Index(i), ns)...)
+	}
+	if n := len(s.DNSConfig.Nameservers); n > 3 {
+		errs = append(errs, field.TooMany(at.Child("nameservers"), n, 3))
+	}
+	if n := len(s.DNSConfig.Searches); n > 32 {
+		errs = append(errs, field.TooMany(at.Child("searches"), n, 32))
+	}
+	if text := strings.Join(s.DNSConfig.Searches, " "); len(text) > 2048 {
+		errs = append(errs, field.TooLong(at.Child("searches"), "", 2048))
+	}
+	for i, domain := range s.DNSConfig.Searches {
+		if domain != "." {
+			errs = append(errs, invalid(at.Child("searches").Index(i), domain, validation.IsDNS1123SubdomainWithUnderscore(strings.TrimSuffix(domain, ".")))...)
+		}
+	}
+	for i, o := range s.DNSConfig.Options {
+		if o.Name == "" {
+			errs = append(errs, field.Required(at.Child("options").Index(i).Child("name"), "an option needs a name"))
+		}
+	}
+	return errs
+}
+
+func validateHostnameOverride(s *corev1.PodSpec, at *field.Path) field.ErrorList {
+	if s.HostnameOverride == nil {
+		return nil
+	}
+	errs := invalid(at, *s.HostnameOverride, validation.IsDNS1123Subdomain(*s.HostnameOverride))
+	if len(*s.HostnameOverride) > 64 { // what the kernel holds
+		errs = append(errs, field.TooLong(at, "", 64))
+	}
+	if s.HostNetwork {
+		errs = append(errs, field.Forbidden(at, "cannot be used with hostNetwork"))
+	}
+	if s.SetHostnameAsFQDN != nil && *s.SetHostnameAsFQDN {
+		errs = append(errs, field.Forbidden(at, "cannot be used with setHostnameAsFQDN"))
 	}
 	return errs
 }
@@ -194,6 +269,50 @@ func validateAppArmor(p *corev1.AppArmorProfile, at *field.Path) field.ErrorList
 		errs = append(errs, field.Invalid(at.Child("localhostProfile"), p.LocalhostProfile, "belongs to type Localhost, which needs it"))
 	}
 	return errs
+}
+
+// validateAppArmorAnnotations holds the old annotations, which still count on a static pod, to the fields beside them.
+func validateAppArmorAnnotations(pod *corev1.Pod) field.ErrorList {
+	var errs field.ErrorList
+	names := map[string]bool{}
+	at := func(name string) *field.Path {
+		return field.NewPath("metadata", "annotations").Key(corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix + name)
+	}
+	eachContainer(pod, func(c *corev1.Container, _ *field.Path, _ bool) {
+		names[c.Name] = true
+		value, ok := pod.Annotations[corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix+c.Name]
+		if !ok {
+			return
+		}
+		local, isLocal := strings.CutPrefix(value, corev1.DeprecatedAppArmorBetaProfileNamePrefix)
+		if value != corev1.DeprecatedAppArmorBetaProfileRuntimeDefault && value != corev1.DeprecatedAppArmorBetaProfileNameUnconfined && (!isLocal || local == "") {
+			errs = append(errs, field.Invalid(at(c.Name), value, "expected runtime/default, unconfined or localhost/PROFILE"))
+		}
+		p := pod.Spec.SecurityContext.AppArmorProfile
+		if c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
+			p = c.SecurityContext.AppArmorProfile
+		}
+		if p != nil && appArmorName(p) != value {
+			errs = append(errs, field.Invalid(at(c.Name), value, fmt.Sprintf("says otherwise than the field appArmorProfile, which is %s", appArmorName(p))))
+		}
+	})
+	for key, value := range pod.Annotations {
+		if name, ok := strings.CutPrefix(key, corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix); ok && !names[name] {
+			errs = append(errs, field.Invalid(at(name), value, "there is no such container"))
+		}
+	}
+	return errs
+}
+
+// appArmorName is a profile in the form of the annotations.
+func appArmorName(p *corev1.AppArmorProfile) string {
+	switch {
+	case p.Type == corev1.AppArmorProfileTypeUnconfined:
+		return corev1.DeprecatedAppArmorBetaProfileNameUnconfined
+	case p.Type == corev1.AppArmorProfileTypeLocalhost && p.LocalhostProfile != nil:
+		return corev1.DeprecatedAppArmorBetaProfileNamePrefix + *p.LocalhostProfile
+	}
+	return corev1.DeprecatedAppArmorBetaProfileRuntimeDefault
 }
 
 func invalid(at *field.Path, value string, why []string) field.ErrorList {

@@ -28,14 +28,16 @@ func validateContainer(c *corev1.Container, at *field.Path, init bool, pod *core
 	errs = append(errs, oneOf(at.Child("terminationMessagePolicy"), c.TerminationMessagePolicy,
 		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
 	errs = append(errs, validatePorts(c, at.Child("ports"), pod.Spec.HostNetwork)...)
-	errs = append(errs, validateEnv(c, at)...)
+	errs = append(errs, validateEnv(c, at, pod)...)
 	errs = append(errs, validateMounts(c, at, pod.Spec.Volumes)...)
-	errs = append(errs, validateResources(&c.Resources, at.Child("resources"))...)
+	errs = append(errs, validateResources(&c.Resources, at.Child("resources"), badContainerResource)...)
 	errs = append(errs, validateContainerSecurity(c.SecurityContext, at.Child("securityContext"), pod)...)
 
-	if c.RestartPolicy != nil {
-		errs = append(errs, oneOf(at.Child("restartPolicy"), *c.RestartPolicy,
-			corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
+	errs = append(errs, validateRestart(c, at)...)
+	for i, p := range c.ResizePolicy {
+		at := at.Child("resizePolicy").Index(i)
+		errs = append(errs, oneOf(at.Child("resourceName"), p.ResourceName, corev1.ResourceCPU, corev1.ResourceMemory)...)
+		errs = append(errs, oneOf(at.Child("restartPolicy"), p.RestartPolicy, corev1.NotRequired, corev1.RestartContainer)...)
 	}
 	once := init && !restartable(c) // it ends before the others begin
 	for _, p := range []struct {
@@ -55,11 +57,7 @@ func validateContainer(c *corev1.Container, at *field.Path, init bool, pod *core
 		if once {
 			errs = append(errs, field.Forbidden(at.Child("lifecycle"), "an init container has hooks only with restartPolicy: Always"))
 		}
-		for name, h := range map[string]*corev1.LifecycleHandler{"postStart": c.Lifecycle.PostStart, "preStop": c.Lifecycle.PreStop} {
-			if h != nil {
-				errs = append(errs, validateHandler(at.Child("lifecycle", name), c, h.Exec, h.HTTPGet, h.TCPSocket, h.Sleep != nil)...)
-			}
-		}
+		errs = append(errs, validateLifecycle(c.Lifecycle, c, pod, at.Child("lifecycle"))...)
 	}
 	return errs
 }
@@ -115,7 +113,7 @@ var (
 	volumeFields = []string{"metadata.name", "metadata.namespace", "metadata.uid", "metadata.labels", "metadata.annotations"}
 )
 
-func validateEnv(c *corev1.Container, at *field.Path) field.ErrorList {
+func validateEnv(c *corev1.Container, at *field.Path, pod *corev1.Pod) field.ErrorList {
 	var errs field.ErrorList
 	for i, e := range c.Env {
 		at := at.Child("env").Index(i)
@@ -146,7 +144,10 @@ func validateEnv(c *corev1.Container, at *field.Path) field.ErrorList {
 			errs = append(errs, validateFieldRef(from.FieldRef, at.Child("fieldRef"), envFields)...)
 		}
 		if from.ResourceFieldRef != nil {
-			errs = append(errs, validateResourceFieldRef(from.ResourceFieldRef, at.Child("resourceFieldRef"), false)...)
+			errs = append(errs, validateResourceFieldRef(from.ResourceFieldRef, at.Child("resourceFieldRef"), false, pod)...)
+		}
+		if from.FileKeyRef != nil {
+			errs = append(errs, validateFileKeyRef(from.FileKeyRef, at.Child("fileKeyRef"), pod)...)
 		}
 	}
 	return errs
@@ -168,40 +169,52 @@ func validateFieldRef(ref *corev1.ObjectFieldSelector, at *field.Path, allowed [
 	return errs
 }
 
-func validateResourceFieldRef(ref *corev1.ResourceFieldSelector, at *field.Path, named bool) field.ErrorList {
+// divisors are the units of a resource other than cpu, which has 1 and 1m. Kubernetes v1.36.3
+// pkg/apis/core/validation/validation.go:2971.
+var divisors = strings.Fields("1 1k 1M 1G 1T 1P 1E 1Ki 1Mi 1Gi 1Ti 1Pi 1Ei")
+
+// validateResourceFieldRef also looks for the container, which a kubelet finds missing when it starts the pod.
+func validateResourceFieldRef(ref *corev1.ResourceFieldSelector, at *field.Path, named bool, pod *corev1.Pod) field.ErrorList {
 	var errs field.ErrorList
 	if named && ref.ContainerName == "" {
 		errs = append(errs, field.Required(at.Child("containerName"), "a volume belongs to no container"))
 	}
+	found := ref.ContainerName == ""
+	eachContainer(pod, func(c *corev1.Container, _ *field.Path, _ bool) { found = found || c.Name == ref.ContainerName })
+	if !found {
+		errs = append(errs, field.NotFound(at.Child("containerName"), ref.ContainerName))
+	}
 	kind, name, _ := strings.Cut(ref.Resource, ".")
-	known := name == "cpu" || name == "memory" || name == "ephemeral-storage" || strings.HasPrefix(name, "hugepages-")
+	_, huge := HugePage(name)
+	known := name == "cpu" || name == "memory" || name == "ephemeral-storage" || huge
 	if kind != "limits" && kind != "requests" || !known {
 		errs = append(errs, field.Invalid(at.Child("resource"), ref.Resource, "expected limits or requests of cpu, memory, ephemeral-storage or hugepages-SIZE"))
 	}
-	if ref.Divisor.Sign() < 0 {
-		errs = append(errs, field.Invalid(at.Child("divisor"), ref.Divisor.String(), "must not be negative"))
+	units := divisors
+	if name == "cpu" {
+		units = []string{"1", "1m"}
+	}
+	if text := ref.Divisor.String(); !ref.Divisor.IsZero() && !slices.Contains(units, text) {
+		errs = append(errs, field.NotSupported(at.Child("divisor"), text, units))
 	}
 	return errs
 }
 
-func validateResources(r *corev1.ResourceRequirements, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for kind, list := range map[string]corev1.ResourceList{"limits": r.Limits, "requests": r.Requests} {
-		for name, q := range list {
-			if q.Sign() < 0 {
-				errs = append(errs, field.Invalid(at.Child(kind).Key(string(name)), q.String(), "must not be negative"))
+func validateFileKeyRef(ref *corev1.FileKeySelector, at *field.Path, pod *corev1.Pod) field.ErrorList {
+	errs := invalid(at.Child("key"), ref.Key, validation.IsRelaxedEnvVarName(ref.Key))
+	if ref.Path == "" {
+		errs = append(errs, field.Required(at.Child("path"), "expected the file's path in the volume"))
+	}
+	errs = append(errs, validateBelow(at.Child("path"), ref.Path)...)
+	for _, v := range pod.Spec.Volumes {
+		if v.Name == ref.VolumeName {
+			if v.EmptyDir == nil {
+				errs = append(errs, field.Invalid(at.Child("volumeName"), ref.VolumeName, "must be an emptyDir"))
 			}
+			return errs
 		}
 	}
-	for name, limit := range r.Limits {
-		if request, ok := r.Requests[name]; ok && request.Cmp(limit) > 0 {
-			errs = append(errs, field.Invalid(at.Child("requests").Key(string(name)), request.String(), fmt.Sprintf("must not exceed the limit %s", limit.String())))
-		}
-	}
-	if len(r.Claims) > 0 {
-		errs = append(errs, field.Forbidden(at.Child("claims"), "a static pod may not refer to a ResourceClaim"))
-	}
-	return errs
+	return append(errs, field.NotFound(at.Child("volumeName"), ref.VolumeName))
 }
 
 func validateContainerSecurity(sc *corev1.SecurityContext, at *field.Path, pod *corev1.Pod) field.ErrorList {
@@ -269,6 +282,7 @@ func validateHandler(at *field.Path, c *corev1.Container, exec *corev1.ExecActio
 		errs = append(errs, field.Required(at.Child("exec", "command"), "exec needs a command"))
 	}
 	if get != nil {
+		errs = append(errs, validateHTTPHeaders(get.HTTPHeaders, at.Child("httpGet", "httpHeaders"))...)
 		errs = append(errs, oneOf(at.Child("httpGet", "scheme"), get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)...)
 		errs = append(errs, validatePort(at.Child("httpGet", "port"), get.Port, c)...)
 	}
