@@ -77,20 +77,40 @@ func (n *Node) close(present map[string]bool) {
 	if n.t.Failed() {
 		n.t.Logf("the supervisor's log ends:\n%s\ncontainerd's log ends:\n%s", tail(n.SupervisorLog(), 60), tail(n.ContainerdLog(), 30))
 	}
-	n.supervisor.stop(20 * time.Second)
+	n.supervisor.Stop(20 * time.Second)
+	for _, p := range n.others {
+		p.Stop(20 * time.Second)
+	}
 	n.ResumeContainerd()
-	if n.containerd.running() {
+	if n.containerd.Running() {
 		if err := removePods(n.Socket); err != nil {
 			n.t.Logf("podtest: %v", err) // after a failure, or where the test has left ruins: what follows is enough
 		}
 	}
-	n.containerd.stop(20 * time.Second)
+	n.containerd.Stop(20 * time.Second)
 	if err := n.removeNetwork(); err != nil {
 		n.t.Errorf("podtest: %v", err)
 	}
 	if err := remove(n.Dir, n.Instance); err != nil {
 		n.t.Errorf("podtest: %v", err)
 	}
+}
+
+// Clear removes every pod with all that it has on the machine, and every manifest. Nobody may watch over the pods
+// meanwhile.
+func (n *Node) Clear() {
+	n.t.Helper()
+	manifests, err := filepath.Glob(filepath.Join(n.Manifests, "*"))
+	n.must(err)
+	for _, path := range manifests {
+		n.must(os.Remove(path))
+	}
+	n.must(removePods(n.Socket))
+	n.must(errors.Join(removeLinks(n.Dir), unmountBelow(n.Paths.Kubelet), os.RemoveAll(filepath.Join(n.Paths.Kubelet, "pods")), os.RemoveAll(n.PodLogs)))
+	n.WaitFor("the pods' cgroups to go", commandTimeout, func() (bool, string) {
+		err := removeCgroups(filepath.Base(n.Dir))
+		return err == nil, fmt.Sprint(err)
+	})
 }
 
 // removePods removes every sandbox with its containers.

@@ -61,19 +61,19 @@ func (n *Node) StartContainerd() {
 }
 
 // StopContainerd ends containerd; the containers run on.
-func (n *Node) StopContainerd() { n.containerd.stop(20 * time.Second) }
+func (n *Node) StopContainerd() { n.containerd.Stop(20 * time.Second) }
 
 // KillContainerd ends containerd with SIGKILL; the containers run on.
-func (n *Node) KillContainerd() { n.containerd.stop(0) }
+func (n *Node) KillContainerd() { n.containerd.Stop(0) }
 
 // PauseContainerd makes containerd accept connections and answer nothing, until ResumeContainerd.
-func (n *Node) PauseContainerd() { n.containerd.signal(syscall.SIGSTOP) }
+func (n *Node) PauseContainerd() { n.containerd.Signal(syscall.SIGSTOP) }
 
 // ResumeContainerd undoes PauseContainerd.
-func (n *Node) ResumeContainerd() { n.containerd.signal(syscall.SIGCONT) }
+func (n *Node) ResumeContainerd() { n.containerd.Signal(syscall.SIGCONT) }
 
 // ContainerdPID is the process that StartContainerd started last.
-func (n *Node) ContainerdPID() int { return n.containerd.cmd.Process.Pid }
+func (n *Node) ContainerdPID() int { return n.containerd.PID() }
 
 func (n *Node) importImages() error {
 	ctx, cancel := context.WithTimeout(n.t.Context(), 2*time.Minute)

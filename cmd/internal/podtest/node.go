@@ -58,8 +58,9 @@ type Node struct {
 
 	clients    sync.Mutex
 	client     *cri.Client // see shared
-	containerd *process
-	supervisor *process
+	containerd *Process
+	supervisor *Process
+	others     []*Process
 	netns      string   // path; "" for the host's
 	lock       *os.File // see enter
 }

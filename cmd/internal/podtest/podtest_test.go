@@ -102,7 +102,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-ended.done
-	name := fmt.Sprintf("%s%d-0", prefix, ended.cmd.Process.Pid)
+	name := fmt.Sprintf("%s%d-0", prefix, ended.PID())
 	dir := filepath.Join(os.TempDir(), name)
 	for _, d := range []string{dir, "/sys/fs/cgroup/pids/" + name} {
 		if err := os.Mkdir(d, 0o755); err != nil {
@@ -117,7 +117,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	New(t, Options{})
-	if shim.running() {
+	if shim.Running() {
 		t.Error("the process is left")
 	}
 	if _, err := os.Stat(dir); err == nil || len(cgroups(name)) > 0 {

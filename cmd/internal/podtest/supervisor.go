@@ -31,7 +31,7 @@ func (n *Node) Supervise(args ...string) {
 	n.t.Helper()
 	n.StartSupervisor(args...)
 	n.WaitFor("the supervisor's socket", 30*time.Second, func() (bool, string) {
-		if !n.supervisor.running() {
+		if !n.supervisor.Running() {
 			n.t.Fatalf("podtest: the supervisor has ended:\n%s", tail(n.SupervisorLog(), 20))
 		}
 		_, code, err := n.Get("/healthz")
@@ -42,7 +42,7 @@ func (n *Node) Supervise(args ...string) {
 // StartSupervisor is Supervise without the wait.
 func (n *Node) StartSupervisor(args ...string) {
 	n.t.Helper()
-	if n.supervisor.running() {
+	if n.supervisor.Running() {
 		n.t.Fatal("podtest: the supervisor runs already")
 	}
 	var err error
@@ -51,16 +51,16 @@ func (n *Node) StartSupervisor(args ...string) {
 }
 
 // StopSupervisor ends the supervisor; the pods run on.
-func (n *Node) StopSupervisor() { n.supervisor.stop(20 * time.Second) }
+func (n *Node) StopSupervisor() { n.supervisor.Stop(20 * time.Second) }
 
 // KillSupervisor ends the supervisor with SIGKILL; the pods run on.
-func (n *Node) KillSupervisor() { n.supervisor.stop(0) }
+func (n *Node) KillSupervisor() { n.supervisor.Stop(0) }
 
 // SupervisorRuns is false also before the first start.
-func (n *Node) SupervisorRuns() bool { return n.supervisor.running() }
+func (n *Node) SupervisorRuns() bool { return n.supervisor.Running() }
 
 // SupervisorPID is the process that was started last.
-func (n *Node) SupervisorPID() int { return n.supervisor.cmd.Process.Pid }
+func (n *Node) SupervisorPID() int { return n.supervisor.PID() }
 
 // Get asks the supervisor's local API, such as /pods.
 func (n *Node) Get(path string) (body []byte, code int, err error) {
