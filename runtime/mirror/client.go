@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -27,8 +28,9 @@ type client struct {
 	timeout time.Duration
 }
 
-func newClient(c *credentials, timeout time.Duration) *client {
-	dialer := &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+func newClient(c *credentials, p pace) *client {
+	timeout := p.request
+	dialer := &net.Dialer{Timeout: p.dial, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
 		TLSClientConfig: c.tls, DialContext: dialer.DialContext, TLSHandshakeTimeout: timeout, ForceAttemptHTTP2: true,
 		MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute,
@@ -48,6 +50,8 @@ type statusError struct {
 	Code    int    `json:"code"`
 	Reason  string `json:"reason"` // AlreadyExists, Conflict, Expired, …
 	Message string `json:"message"`
+
+	RetryAfter time.Duration `json:"-"` // of the header; 0 without one
 }
 
 func (e *statusError) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
@@ -64,6 +68,15 @@ func isCode(err error, codes ...int) bool {
 		}
 	}
 	return false
+}
+
+// retryAfter is how long the server asks to be left alone, 0 when it does not.
+func retryAfter(err error) time.Duration {
+	var refused *statusError
+	if !errors.As(err, &refused) {
+		return 0
+	}
+	return refused.RetryAfter
 }
 
 // lostError is a request without an answer.
@@ -147,6 +160,10 @@ func (c *client) send(ctx context.Context, method, path, contentType string, bod
 		refused.Message = strings.TrimSpace(resp.Status + " " + string(text[:min(len(text), 200)]))
 	}
 	refused.Code = resp.StatusCode
+	// A date instead of seconds, which the API server never sends, is as good as nothing.
+	if n, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
+		refused.RetryAfter = time.Duration(n) * time.Second
+	}
 	return nil, refused
 }
 

@@ -128,6 +128,11 @@ type fakeAPI struct {
 	veto    func(verb string, p *corev1.Pod) error // a webhook
 	mutate  func(p *corev1.Pod)                    // another
 	minimum int64                                  // serial number of the oldest certificate that is taken
+	events  map[string]*corev1.Event               // by "namespace/name"
+	absent  map[string]bool                        // namespaces that are not there
+	busy    func(r *http.Request) error            // 429 and 500, for any request
+	hurry   func(*corev1.Pod)                      // a rival, told of each pod that is created
+	refuses func(*corev1.Event) error
 }
 
 type watchEvent struct {
@@ -137,7 +142,7 @@ type watchEvent struct {
 }
 
 func newFakeAPI(t *testing.T) *fakeAPI {
-	f := &fakeAPI{t: t, ca: newAuthority(t), pods: map[string]*corev1.Pod{}, addr: "127.0.0.1:0"}
+	f := &fakeAPI{t: t, ca: newAuthority(t), pods: map[string]*corev1.Pod{}, events: map[string]*corev1.Event{}, absent: map[string]bool{}, addr: "127.0.0.1:0"}
 	f.changed = sync.NewCond(&f.mu)
 	f.start()
 	t.Cleanup(f.stop)
@@ -203,6 +208,9 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Unlock()
 	if err != nil {
 		refused := err.(*statusError)
+		if refused.RetryAfter > 0 {
+			w.Header().Set("Retry-After", fmt.Sprint(int(refused.RetryAfter.Seconds())))
+		}
 		w.WriteHeader(refused.Code)
 		answer = refused
 	}
@@ -210,6 +218,11 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeAPI) answer(r *http.Request, body []byte) (any, error) {
+	if f.busy != nil {
+		if err := f.busy(r); err != nil {
+			return nil, err
+		}
+	}
 	peer := r.TLS.PeerCertificates[0]
 	if peer.SerialNumber.Int64() < f.minimum {
 		return nil, fail(401, "Unauthorized", "Unauthorized")
@@ -219,7 +232,7 @@ func (f *fakeAPI) answer(r *http.Request, body []byte) (any, error) {
 		return nil, fail(403, "Forbidden", "%s is no node", peer.Subject.CommonName)
 	}
 	path := r.URL.Path
-	if r.Method != http.MethodGet && !strings.Contains(path, "/leases") {
+	if r.Method != http.MethodGet && !strings.Contains(path, "/leases") && !strings.Contains(path, "/events") {
 		f.trace = append(f.trace, r.Method+" "+path)
 	}
 	switch {
@@ -238,6 +251,9 @@ func (f *fakeAPI) answer(r *http.Request, body []byte) (any, error) {
 			}
 		}
 		return list, nil
+	}
+	if strings.Contains(path, "/events") {
+		return f.eventRequest(r.Method, strings.TrimPrefix(path, "/api/v1/namespaces/"), body)
 	}
 	return f.podRequest(r.Method, strings.TrimPrefix(path, "/api/v1/namespaces/"), me, body)
 }
@@ -305,6 +321,9 @@ func (f *fakeAPI) leases(method, me string, body []byte) (any, error) {
 	if err := json.Unmarshal(body, &l); err != nil || l.Name != me {
 		return nil, fail(403, "Forbidden", "can only access node lease with the same name as the requesting node (%v)", err)
 	}
+	if method == http.MethodPut && f.lease == nil {
+		return nil, fail(404, "NotFound", "lease not found")
+	}
 	if method == http.MethodPut && l.ResourceVersion != f.lease.ResourceVersion {
 		return nil, fail(409, "Conflict", "the object has been modified")
 	}
@@ -367,6 +386,43 @@ func (f *fakeAPI) podRequest(method, path, me string, body []byte) (any, error) 
 	return nil, fail(405, "MethodNotAllowed", "%s", method)
 }
 
+// eventRequest serves NAMESPACE/events[/NAME]. A node may create, update and patch events, and not read them. Kubernetes
+// v1.36.3 plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go:216.
+func (f *fakeAPI) eventRequest(method, path string, body []byte) (any, error) {
+	defer f.changed.Broadcast()
+	namespace, _, _ := strings.Cut(path, "/")
+	switch {
+	case f.absent[namespace]:
+		return nil, fail(404, "NotFound", "namespaces %q not found", namespace)
+	case method == http.MethodPost:
+		var e corev1.Event
+		if err := json.Unmarshal(body, &e); err != nil || e.Namespace != namespace || e.InvolvedObject.Namespace != "" && e.InvolvedObject.Namespace != namespace {
+			return nil, fail(422, "Invalid", "involvedObject.namespace: does not match event.namespace (%v)", err)
+		}
+		if f.refuses != nil {
+			if err := f.refuses(&e); err != nil {
+				return nil, err
+			}
+		}
+		if f.events[namespace+"/"+e.Name] != nil {
+			return nil, fail(409, "AlreadyExists", "events %q already exists", e.Name)
+		}
+		f.events[namespace+"/"+e.Name] = &e
+		return e, nil
+	case method == http.MethodPatch:
+		name := strings.Replace(path, "/events/", "/", 1)
+		if f.events[name] == nil {
+			return nil, fail(404, "NotFound", "events %q not found", name)
+		}
+		e, err := patched(f.events[name], body)
+		if err == nil {
+			f.events[name] = e
+		}
+		return e, err
+	}
+	return nil, fail(403, "Forbidden", "cannot %s events", method)
+}
+
 func (f *fakeAPI) createPod(me string, body []byte) (any, error) {
 	var p corev1.Pod
 	if err := json.Unmarshal(body, &p); err != nil {
@@ -374,6 +430,8 @@ func (f *fakeAPI) createPod(me string, body []byte) (any, error) {
 	}
 	name := p.Namespace + "/" + p.Name
 	switch yes := true; {
+	case f.absent[p.Namespace]:
+		return nil, fail(404, "NotFound", "namespaces %q not found", p.Namespace)
 	case p.Annotations[corev1.MirrorPodAnnotationKey] == "":
 		return nil, fail(403, "Forbidden", "pod does not have %q annotation", corev1.MirrorPodAnnotationKey)
 	case p.Spec.NodeName != me:
@@ -395,6 +453,9 @@ func (f *fakeAPI) createPod(me string, body []byte) (any, error) {
 	p.UID = types.UID(fmt.Sprint("pod-", f.version+1))
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
 	f.store(name, &p)
+	if f.hurry != nil {
+		defer f.hurry(f.pods[name].DeepCopy())
+	}
 	return &p, nil
 }
 

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -11,36 +10,53 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+const (
+	// renewals is how often a lease is renewed within its duration. Kubernetes v1.36.3 pkg/kubelet/kubelet.go:194,
+	// nodeLeaseRenewIntervalFraction 0.25.
+	renewals = 4
+	// unhealthyFor is how long starting pods must have been impossible before the Node says so: a runtime that is being
+	// restarted is no news. Kubernetes v1.36.3 pkg/kubelet/kubelet.go, maxWaitForContainerRuntime.
+	unhealthyFor = 30 * time.Second
+	// checkWithin bounds the question whether pods can be started.
+	checkWithin = 2 * time.Second
+	// pressureFor is how long a pressure stays shown once it is over, as the kubelet's evictionPressureTransitionPeriod.
+	pressureFor = 5 * time.Minute
+)
+
+// nodeKeeper is what is remembered of the Node between two looks at it.
+type nodeKeeper struct {
+	warned  bool // of a Node without our taint
+	failing time.Time
+	pressed [3]time.Time // when memory, disk and process ids were last short
+	lease   leaseKeeper
+}
+
 // ensureNode registers the Node or brings the registered one up to date, and returns its uid.
 func (m *Mirror) ensureNode(ctx context.Context, api *client) (types.UID, error) {
-	const all = "/api/v1/nodes"
-	path := all + "/" + m.c.NodeName
+	path := nodesPath + "/" + m.c.NodeName
 	now := m.c.Now()
-	want := nodeObject(m.c, now)
+	want := nodeObject(m.c, m.health(ctx, now), now)
 	var have corev1.Node
-	err := api.get(ctx, path, &have)
-	if isCode(err, http.StatusNotFound) {
-		if err = api.post(ctx, all, want, &have); err == nil {
-			m.c.Log.Info("node registered", "node", m.c.NodeName, "taint", TaintKey)
-		}
-	}
-	if err != nil {
+	if err := m.lookUpNode(ctx, api, want, &have); err != nil {
 		return "", fmt.Errorf("registering the node: %w", err)
 	}
 	if have.DeletionTimestamp != nil {
 		return "", fmt.Errorf("registering the node: the Node %s is being deleted", m.c.NodeName)
 	}
-	if !m.warned && !keepsPodsAway(&have) {
-		m.warned = true
+	if !m.node.warned && !keepsPodsAway(&have) {
+		m.node.warned = true
 		m.c.Log.Warn("node was registered by another program, without slipway's taint; it may not add that itself", "node", m.c.NodeName,
 			"hint", fmt.Sprintf("kubectl taint node %s %s=:NoSchedule %s=:NoExecute", m.c.NodeName, TaintKey, TaintKey))
+	}
+	if m.node.lease.rival {
+		return have.UID, nil // the Node is another's
 	}
 	if patch := nodePatch(want, &have); patch != nil {
 		if err := api.patch(ctx, path, patch, nil); err != nil {
 			return "", fmt.Errorf("updating the node: %w", err)
 		}
 	}
-	if patch := nodeStatusPatch(want, &have, now); patch != nil {
+	if patch := nodeStatusPatch(want, &have, m.c.Rates.Report, now); patch != nil {
 		if err := api.patch(ctx, path+"/status", patch, nil); err != nil {
 			return "", fmt.Errorf("updating the node's status: %w", err)
 		}
@@ -48,73 +64,95 @@ func (m *Mirror) ensureNode(ctx context.Context, api *client) (types.UID, error)
 	return have.UID, nil
 }
 
-// heartbeat renews the lease and looks after the Node until ctx ends or the API server is away. It tells nodes the uid
-// of a Node that was deleted and had to be registered again.
-func (m *Mirror) heartbeat(ctx context.Context, api *client, creds *credentials, uid types.UID, nodes chan<- types.UID) error {
-	var last *lease
-	var said string
+const nodesPath = "/api/v1/nodes"
+
+// lookUpNode reads the Node, which it registers where there is none.
+func (m *Mirror) lookUpNode(ctx context.Context, api *client, want, have *corev1.Node) error {
+	err := api.get(ctx, nodesPath+"/"+m.c.NodeName, have)
+	if !isCode(err, http.StatusNotFound) {
+		return err
+	}
+	if m.c.Unmanaged {
+		return fmt.Errorf("registerNode is false in the KubeletConfiguration, and nobody else has registered it yet: %w", err)
+	}
+	if err := api.post(ctx, nodesPath, want, have); err != nil {
+		return err
+	}
+	m.c.Log.Info("node registered", "node", m.c.NodeName, "taint", TaintKey)
+	return nil
+}
+
+// health asks how this machine is. Pressure is shown for a while longer than it lasts, so that it does not flicker.
+func (m *Mirror) health(ctx context.Context, now time.Time) health {
+	var h health
+	if m.c.Healthy != nil {
+		ctx, cancel := context.WithTimeout(ctx, checkWithin)
+		defer cancel()
+		if err := m.c.Healthy(ctx); err == nil {
+			m.node.failing = time.Time{}
+		} else if m.node.failing.IsZero() {
+			m.node.failing = now
+		} else if now.Sub(m.node.failing) >= unhealthyFor {
+			h.problem = err.Error()
+		}
+	}
+	if m.c.Pressure == nil {
+		return h
+	}
+	p := m.c.Pressure()
+	for i, short := range []*bool{&p.Memory, &p.Disk, &p.PIDs} {
+		last := &m.node.pressed[i]
+		if *short {
+			*last = now
+		}
+		*short = !last.IsZero() && now.Sub(*last) < pressureFor
+	}
+	h.pressure = p
+	return h
+}
+
+// heartbeat renews the lease and looks after the Node until ctx ends, the API server is away, or the Node is another one
+// than uid. doubt brings the next look forward.
+func (m *Mirror) heartbeat(ctx context.Context, api *client, creds *credentials, uid types.UID, doubt <-chan struct{}) error {
+	m.node.lease.last, m.node.lease.failures = nil, 0 // another connection may be to another API server
+	renew := m.c.Now()
+	look := renew.Add(m.c.Rates.Status)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for failures := 0; ; {
-		pause := m.pace.heartbeat
-		var err error
-		if last, err = m.renew(ctx, api, uid, last); err == nil {
-			failures, said = 0, ""
-		} else if away(err) || errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return err
-		} else {
-			failures++ // at the first start of a cluster the leases' namespace comes a moment later
-			pause = m.pace.pause(failures, m.c.Now().Sub(m.started))
-			if failures > patience && said != err.Error() {
-				said = err.Error()
-				m.c.Log.Warn("lease cannot be renewed, the node will be taken for dead", "node", m.c.NodeName, "reason", said)
+	for {
+		if now := m.c.Now(); !now.Before(renew) {
+			pause, err := m.node.lease.beat(ctx, m, api, uid)
+			if err != nil {
+				return err
 			}
+			renew = now.Add(pause)
 		}
-		timer.Reset(pause)
+		if now := m.c.Now(); !now.Before(look) {
+			if err := m.look(ctx, api, creds, uid); err != nil {
+				return err
+			}
+			look = now.Add(m.c.Rates.Status)
+		}
+		now := m.c.Now()
+		timer.Reset(max(0, min(renew.Sub(now), look.Sub(now))))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
-		}
-		if creds.renewed() {
-			return errRenewed
-		}
-		now, err := m.ensureNode(ctx, api)
-		if err != nil {
-			return err
-		}
-		if now != uid {
-			uid, last = now, nil
-			select {
-			case nodes <- uid:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		case <-doubt:
+			look = m.c.Now()
 		}
 	}
 }
 
-// renew writes the lease and returns it as the API server has it, or nil when it must be looked up again.
-func (m *Mirror) renew(ctx context.Context, api *client, uid types.UID, last *lease) (*lease, error) {
-	path := leasesPath + "/" + m.c.NodeName
-	next := leaseObject(m.c.NodeName, uid, m.c.Now())
-	var now lease
-	if last == nil {
-		var have lease
-		err := api.get(ctx, path, &have)
-		if isCode(err, http.StatusNotFound) {
-			if err = api.post(ctx, leasesPath, next, &now); err == nil {
-				return &now, nil
-			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("renewing the lease: %w", err)
-		}
-		last = &have
+// look brings the Node up to date and returns an error when the connection, or the Node, is not the one it was.
+func (m *Mirror) look(ctx context.Context, api *client, creds *credentials, uid types.UID) error {
+	if creds.renewed() {
+		return errRenewed
 	}
-	next.ResourceVersion = last.ResourceVersion
-	if err := api.put(ctx, path, next, &now); err != nil {
-		return nil, fmt.Errorf("renewing the lease: %w", err)
+	now, err := m.ensureNode(ctx, api)
+	if err == nil && now != uid {
+		return errReplaced
 	}
-	return &now, nil
+	return err
 }

@@ -6,10 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"sigs.k8s.io/yaml"
 )
@@ -162,6 +164,22 @@ func (c *credentials) fill(cl *cluster, ca, cert, key []byte, nodeName string) e
 		}
 	}
 	return nil
+}
+
+// explain adds to a failure that the client certificate is no longer, or not yet, valid: the server only says that it does
+// not know us. Whether that is so is for the server's clock to say, so it is never a reason not to ask.
+func (c *credentials) explain(err error, now time.Time) error {
+	var lost *lostError
+	leaf := c.tls.Certificates[0].Leaf
+	switch {
+	case !errors.As(err, &lost) && !isCode(err, http.StatusUnauthorized):
+		return err
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("%w; the client certificate expired at %s", err, leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("%w; the client certificate is valid only from %s on", err, leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return err
 }
 
 // state changes whenever one of the files is written or replaced.

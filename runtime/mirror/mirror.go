@@ -5,24 +5,25 @@
 //
 //	kubeconfig ─► session: GET or POST Node ─┬─ heartbeat: Node status, Lease      every 10 s
 //	    ▲                                    ├─ watch: the pods bound to this node ─┐
-//	    └── API away, 401, new certificate ──┴─ reconcile: plan(wanted, seen) ─► create | remove | report
+//	    │                                    ├─ reconcile: plan(wanted, seen) ─► create | remove | report
+//	    └── API away, 401, new certificate ──┴─ post: what has happened ─► Events
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/slipway-k8s/slipway/runtime/event"
 )
 
-// Config is what a Mirror works with. All fields but Refused are required.
+// Config is what a Mirror works with.
 type Config struct {
 	Kubeconfig string // path; read anew when it or a file that it names changes, and after a 401
 	NodeName   string
@@ -30,26 +31,54 @@ type Config struct {
 	Capacity   corev1.ResourceList                       // cpu, memory, pods, ephemeral-storage; see ReadMachine
 	Info       corev1.NodeSystemInfo                     // see ReadMachine; KubeletVersion must be a semantic version
 	Pods       func() (*corev1.PodList, <-chan struct{}) // what the supervisor knows, and a channel that is closed at the next change. nil: not known yet, so nothing is done. The pods are only read
-	Refused    func(pod, reason string)                  // told of a mirror that the API server does not take; "" once it does
 	Log        *slog.Logger
 	Now        func() time.Time
+
+	// The rest is optional.
+	Events     func(since uint64) ([]event.Event, <-chan struct{}) // what has happened, as event.Log.Since returns it
+	Refused    func(pod, reason string)                            // told of a mirror that the API server does not take, and of a Node ("") that another program claims; reason is "" once that is over. Must not block
+	Healthy    func(context.Context) error                         // whether pods can be started here, asked before each report; it returns with ctx
+	Pressure   func() Pressure                                     // what this machine runs short of; see Thresholds
+	Taints     []corev1.Taint                                      // for the Node when it is registered, beside slipway's
+	ProviderID string                                              // likewise
+	Unmanaged  bool                                                // somebody else registers the Node
+	Rates      Rates
 }
 
-// pace is how often things happen.
+// Rates are how often the API server hears from this node. Zero values stand for a kubelet's defaults. Kubernetes v1.36.3
+// pkg/kubelet/apis/config/v1beta1/defaults.go:117-152.
+type Rates struct {
+	Status time.Duration // between two looks at the Node: 10 s
+	Report time.Duration // between two reports of an unchanged status: 5 min, or Status where that is set
+	Lease  time.Duration // until a lease that is not renewed has run out: 40 s; it is renewed four times as often
+	QPS    int           // events per second on the long run: 50; less than zero: no limit
+	Burst  int           // events at once: 100
+}
+
+func (r Rates) withDefaults() Rates {
+	if r.Report == 0 {
+		r.Report = cmp.Or(r.Status, 5*time.Minute)
+	}
+	return Rates{Status: cmp.Or(r.Status, 10*time.Second), Report: r.Report, Lease: cmp.Or(r.Lease, 40*time.Second),
+		QPS: cmp.Or(r.QPS, 50), Burst: cmp.Or(r.Burst, 100)}
+}
+
+// pace is how often things are tried.
 type pace struct {
-	eager     time.Duration // between tries while the API server is expected
-	eagerFor  time.Duration // how long after the start that is
-	least     time.Duration // the first pause of a longer outage
-	most      time.Duration // and the longest
-	heartbeat time.Duration // between two renewals of the lease
-	request   time.Duration // until a request is given up
+	eager    time.Duration // between tries while the API server is expected
+	eagerFor time.Duration // how long after the start that is
+	least    time.Duration // the first pause of a longer outage
+	most     time.Duration // and the longest: nobody is to wait two seconds for us once the API server is back
+	polite   time.Duration // the longest pause that a server may ask for
+	dial     time.Duration // until a connection is given up
+	request  time.Duration // until a request is given up
+	brief    time.Duration // what works for less than this has not worked
 }
 
 func usualPace() pace {
 	return pace{
-		eager: 250 * time.Millisecond, eagerFor: time.Minute, least: time.Second, most: 10 * time.Second,
-		heartbeat: 10 * time.Second, // a quarter of leaseDuration, as the kubelet
-		request:   10 * time.Second,
+		eager: 250 * time.Millisecond, eagerFor: time.Minute, least: 500 * time.Millisecond, most: 1500 * time.Millisecond,
+		polite: 30 * time.Second, dial: 2 * time.Second, request: 10 * time.Second, brief: 5 * time.Second,
 	}
 }
 
@@ -58,11 +87,12 @@ type Mirror struct {
 	c    Config
 	pace pace
 
-	// The rest is owned by Run.
+	// The rest is owned by Run, and lent to the goroutines of a session.
 	outage  outage
-	warned  bool // of a Node without our taint
 	started time.Time
-	bases   map[types.UID]face // what the API server made of our mirrors
+	node    nodeKeeper
+	memory  *memory
+	journal *journal
 }
 
 // New returns a mirror that does nothing until Run.
@@ -70,31 +100,36 @@ func New(c Config) *Mirror {
 	if c.Refused == nil {
 		c.Refused = func(string, string) {}
 	}
-	return &Mirror{c: c, pace: usualPace(), bases: map[types.UID]face{}}
+	c.Rates = c.Rates.withDefaults()
+	return &Mirror{c: c, pace: usualPace(), memory: newMemory(), journal: newJournal()}
 }
 
-// errRenewed ends a session whose kubeconfig or certificate was replaced on disk.
-var errRenewed = errors.New("the kubeconfig has changed")
+var (
+	// errRenewed ends a session whose kubeconfig or certificate was replaced on disk.
+	errRenewed = errors.New("the kubeconfig has changed")
+	// errReplaced ends a session whose Node was deleted and registered again.
+	errReplaced = errors.New("the Node was deleted and registered again")
+)
 
 // Run mirrors until ctx ends, then returns nil. It survives any absence of the API server.
 func (m *Mirror) Run(ctx context.Context) error {
 	m.started = m.c.Now()
 	for failures := 0; ; {
-		began := m.c.Now()
 		err := m.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, errRenewed) {
-			m.c.Log.Info("kubeconfig has changed, connecting anew", "kubeconfig", m.c.Kubeconfig)
+		if errors.Is(err, errRenewed) || errors.Is(err, errReplaced) {
+			m.c.Log.Info("connecting to the API server anew", "reason", err.Error())
 			continue
 		}
-		m.outage.failed(m.c.Log, err, m.c.Now())
-		if m.c.Now().Sub(began) > m.pace.most {
-			failures = 0 // it worked for a while
+		if m.outage.failed(m.c.Log, err, m.c.Now(), m.pace.brief) {
+			failures = 0
 		}
 		failures++
-		if m.rest(ctx, m.pace.pause(failures, m.c.Now().Sub(m.started))) {
+		if asked := retryAfter(err); asked > 0 {
+			wait(ctx, min(asked, m.pace.polite))
+		} else if m.rest(ctx, m.pace.pause(failures, m.c.Now().Sub(m.started))) {
 			failures = 0
 		}
 	}
@@ -146,66 +181,23 @@ func (m *Mirror) session(ctx context.Context) error {
 	if err != nil {
 		return &localError{err}
 	}
-	api := newClient(creds, m.pace.request)
+	api := newClient(creds, m.pace)
 	defer api.close()
 	uid, err := m.ensureNode(ctx, api)
 	if err != nil {
-		return err
+		return creds.explain(err, m.c.Now())
 	}
-	m.outage.ended(m.c.Log, m.c.NodeName, m.c.Now())
 
-	nodes, events := make(chan types.UID), make(chan event)
+	notices, doubt := make(chan notice), make(chan struct{}, 1)
+	r := newReconciler(m.c, m.pace, api, uid, m.memory)
+	r.doubt = doubt
+	r.working = func() { m.outage.ended(m.c.Log, m.c.NodeName, m.c.Now()) } // Run does not look at it meanwhile
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return m.heartbeat(ctx, api, creds, uid, nodes) })
-	group.Go(func() error { return watchPods(ctx, api, m.c.NodeName, events) })
-	group.Go(func() error { return newReconciler(m.c, m.pace, api, uid, m.bases).run(ctx, nodes, events) })
-	return group.Wait()
-}
-
-// localError is a failure before anything was sent.
-type localError struct{ err error }
-
-func (e *localError) Error() string { return e.err.Error() }
-func (e *localError) Unwrap() error { return e.err }
-
-// outage makes one line of log out of any number of failures: one per kind of failure, that is.
-type outage struct {
-	since time.Time // zero while all is well
-	said  map[string]bool
-	once  bool // it has worked before
-}
-
-func (o *outage) failed(log *slog.Logger, err error, now time.Time) {
-	if o.since.IsZero() {
-		o.since, o.said = now, map[string]bool{}
+	group.Go(func() error { return m.heartbeat(ctx, api, creds, uid, doubt) })
+	group.Go(func() error { return watchPods(ctx, api, m.c.NodeName, notices) })
+	group.Go(func() error { return r.run(ctx, notices) })
+	if m.c.Events != nil {
+		group.Go(func() error { return (&poster{c: m.c, pace: m.pace, api: api, node: uid, j: m.journal}).run(ctx) })
 	}
-	kind, text := "unreachable", "API server is not reachable, its view of the pods waits"
-	var local *localError
-	var refused *statusError
-	switch {
-	case errors.As(err, &local):
-		kind, text = "local", "API server cannot be asked, its view of the pods waits"
-	case errors.As(err, &refused):
-		kind, text = fmt.Sprint(refused.Code), "API server refuses this node, its view of the pods waits"
-		if refused.Code >= http.StatusInternalServerError || refused.Code == http.StatusTooManyRequests {
-			kind, text = "unable", "API server cannot answer now, its view of the pods waits"
-		}
-	}
-	switch {
-	case o.said[kind]:
-	case kind == "unreachable" && !o.once: // it is one of our pods, and takes its time
-		log.Info("waiting for the API server", "reason", err.Error())
-	default:
-		log.Warn(text, "reason", err.Error())
-	}
-	o.said[kind] = true
-}
-
-func (o *outage) ended(log *slog.Logger, node string, now time.Time) {
-	if o.since.IsZero() {
-		log.Info("showing the pods in the API", "node", node)
-	} else {
-		log.Info("showing the pods in the API", "node", node, "after", now.Sub(o.since).Round(time.Millisecond))
-	}
-	*o = outage{once: true}
+	return creds.explain(group.Wait(), m.c.Now())
 }

@@ -72,7 +72,8 @@ func run(t *testing.T, f *fakeAPI, tune func(*Mirror)) *running {
 		Log: slog.New(slog.NewTextHandler(r.log, nil)), Now: time.Now,
 	})
 	m.pace = pace{eager: 5 * time.Millisecond, eagerFor: time.Minute, least: 10 * time.Millisecond, most: 50 * time.Millisecond,
-		heartbeat: 50 * time.Millisecond, request: 500 * time.Millisecond}
+		polite: 50 * time.Millisecond, dial: 500 * time.Millisecond, request: 500 * time.Millisecond, brief: 20 * time.Millisecond}
+	m.c.Rates = Rates{Status: 50 * time.Millisecond, Lease: 200 * time.Millisecond, Report: minutes(5), QPS: 50, Burst: 100}
 	if tune != nil {
 		tune(m)
 	}
@@ -334,23 +335,9 @@ POST /api/v1/namespaces/kube-system/pods
 PATCH /api/v1/namespaces/kube-system/pods/etcd-n1/status`)
 }
 
-func TestTwoWritersStopTheirFlapping(t *testing.T) {
-	r := run(t, newFakeAPI(t), nil)
-	r.board.set(staticPod("etcd", "h1"))
-	for range flaps {
-		r.await("our mirror", func() bool {
-			p := r.pods[etcd]
-			return p != nil && p.Annotations[corev1.MirrorPodAnnotationKey] == "h1"
-		})
-		r.edit(etcd, func(p *corev1.Pod) { p.Annotations[corev1.MirrorPodAnnotationKey] = "a kubelet's" })
-	}
-	expect(t, <-r.refused, "kube-system/etcd-n1: the mirror pod was replaced 5 times within 1m0s, last because it shows another version of its "+
-		"static pod: does a kubelet run under this node's name?")
-}
-
 func TestNodeOfAKubeletIsTakenOverAsFarAsANodeMay(t *testing.T) {
 	f := newFakeAPI(t)
-	f.node = nodeObject(Config{NodeName: "n1"}, time.Now())
+	f.node = nodeObject(Config{NodeName: "n1"}, health{}, time.Now())
 	f.node.UID, f.node.Spec, f.node.Labels = "kubelets", corev1.NodeSpec{}, map[string]string{"kubernetes.io/hostname": "n1", "role": "x"}
 	f.node.Status.Conditions = append(f.node.Status.Conditions, corev1.NodeCondition{Type: corev1.NodeMemoryPressure, Status: "Unknown"})
 	f.node.Status.Capacity = corev1.ResourceList{"hugepages-2Mi": resource.MustParse("0")}

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 const (
@@ -19,8 +18,8 @@ const (
 	// readyReason is the reason of the Ready condition.
 	readyReason  = "StaticPodsOnly"
 	readyMessage = "slipway runs the static pods of this node; there is no kubelet to start any other pod"
-	// statusEvery is how often an unchanged status is sent, as the kubelet's nodeStatusReportFrequency.
-	statusEvery = 5 * time.Minute
+	// notReadyReason is the kubelet's, for alerts that know it.
+	notReadyReason = "KubeletNotReady"
 )
 
 func noSchedule() corev1.Taint {
@@ -30,8 +29,36 @@ func noExecute() corev1.Taint {
 	return corev1.Taint{Key: TaintKey, Effect: corev1.TaintEffectNoExecute}
 }
 
+// health is what a Node's conditions say.
+type health struct {
+	problem  string // why no pod can be started here, "" when one can
+	pressure Pressure
+}
+
+// conditions are the kubelet's four, with its reasons. Kubernetes v1.36.3 pkg/kubelet/nodestatus/setters.go:469-741. All
+// of them must be there, or the node lifecycle controller fills in "Unknown" when it misses us for a while.
+func (h health) conditions(now time.Time) []corev1.NodeCondition {
+	at := metav1.NewTime(now)
+	condition := func(kind corev1.NodeConditionType, is bool, yes, no, yesText, noText string) corev1.NodeCondition {
+		c := corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: no, Message: noText, LastHeartbeatTime: at, LastTransitionTime: at}
+		if is {
+			c.Status, c.Reason, c.Message = corev1.ConditionTrue, yes, yesText
+		}
+		return c
+	}
+	return []corev1.NodeCondition{
+		condition(corev1.NodeMemoryPressure, h.pressure.Memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory",
+			"this machine runs short of memory", "this machine has sufficient memory available"),
+		condition(corev1.NodeDiskPressure, h.pressure.Disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure",
+			"the disk that the pods write to runs short of space or inodes", "the disk that the pods write to has space"),
+		condition(corev1.NodePIDPressure, h.pressure.PIDs, "KubeletHasInsufficientPID", "KubeletHasSufficientPID",
+			"this machine runs short of process ids", "this machine has sufficient process ids available"),
+		condition(corev1.NodeReady, h.problem == "", readyReason, notReadyReason, readyMessage, h.problem),
+	}
+}
+
 // nodeObject returns the Node to register.
-func nodeObject(c Config, now time.Time) *corev1.Node {
+func nodeObject(c Config, h health, now time.Time) *corev1.Node {
 	labels := map[string]string{
 		corev1.LabelHostname: c.NodeName, corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH,
 		"beta.kubernetes.io/os": runtime.GOOS, "beta.kubernetes.io/arch": runtime.GOARCH, // the kubelet writes them to this day
@@ -39,15 +66,23 @@ func nodeObject(c Config, now time.Time) *corev1.Node {
 	return &corev1.Node{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
 		ObjectMeta: metav1.ObjectMeta{Name: c.NodeName, Labels: labels},
-		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{noSchedule(), noExecute()}, Unschedulable: true},
+		Spec:       corev1.NodeSpec{Taints: taintsOf(c), Unschedulable: true, ProviderID: c.ProviderID},
 		Status: corev1.NodeStatus{
 			Capacity: c.Capacity, Allocatable: c.Capacity, Addresses: addresses(c), NodeInfo: c.Info,
-			Conditions: []corev1.NodeCondition{{
-				Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: readyReason, Message: readyMessage,
-				LastHeartbeatTime: metav1.NewTime(now), LastTransitionTime: metav1.NewTime(now),
-			}},
+			Conditions: h.conditions(now),
 		},
 	}
+}
+
+// taintsOf are slipway's and those of the configuration.
+func taintsOf(c Config) []corev1.Taint {
+	all := []corev1.Taint{noSchedule(), noExecute()}
+	for _, t := range c.Taints {
+		if !slices.ContainsFunc(all, func(own corev1.Taint) bool { return own.MatchTaint(&t) }) {
+			all = append(all, t)
+		}
+	}
+	return all
 }
 
 func addresses(c Config) []corev1.NodeAddress {
@@ -97,22 +132,12 @@ type nodeStatus struct {
 }
 
 // nodeStatusPatch returns the patch that makes the status of have the wanted one, nil when it is and was sent within
-// statusEvery.
-func nodeStatusPatch(want, have *corev1.Node, now time.Time) []byte {
+// report.
+func nodeStatusPatch(want, have *corev1.Node, report time.Duration, now time.Time) []byte {
 	w, h := nodeStatusOf(want), nodeStatusOf(have)
-	h.Capacity, h.Allocatable = among(h.Capacity, w.Capacity), among(h.Allocatable, w.Allocatable)
+	h.Capacity, h.Allocatable = common(h.Capacity, w.Capacity), common(h.Allocatable, w.Allocatable)
 	h.NodeInfo.Swap = w.NodeInfo.Swap
-	h.Conditions = slices.DeleteFunc(slices.Clone(h.Conditions), func(c corev1.NodeCondition) bool { return c.Type != corev1.NodeReady })
-	w.Conditions = slices.Clone(w.Conditions)
-	if len(h.Conditions) == 1 {
-		ready, old := &w.Conditions[0], h.Conditions[0]
-		if old.Status == ready.Status {
-			ready.LastTransitionTime = old.LastTransitionTime
-		}
-		if age := now.Sub(old.LastHeartbeatTime.Time); age >= 0 && age < statusEvery {
-			ready.LastHeartbeatTime = old.LastHeartbeatTime
-		}
-	}
+	w.Conditions, h.Conditions = keepNodeTimes(w.Conditions, h.Conditions, report, now)
 	changed := changes(w, h)
 	if len(changed) == 0 {
 		return nil
@@ -120,44 +145,42 @@ func nodeStatusPatch(want, have *corev1.Node, now time.Time) []byte {
 	return encode(map[string]any{"status": changed})
 }
 
+// keepNodeTimes returns the wanted conditions with the times of those that are in the API with the same status, and what
+// the API has of the wanted types. The heartbeat goes on once one of them is older than report, or from the future.
+func keepNodeTimes(want, have []corev1.NodeCondition, report time.Duration, now time.Time) (kept, same []corev1.NodeCondition) {
+	stale := false
+	for _, w := range want {
+		i := slices.IndexFunc(have, func(h corev1.NodeCondition) bool { return h.Type == w.Type })
+		if i < 0 {
+			kept = append(kept, w)
+			continue
+		}
+		if have[i].Status == w.Status {
+			w.LastTransitionTime = have[i].LastTransitionTime
+		}
+		age := now.Sub(have[i].LastHeartbeatTime.Time)
+		stale = stale || age < -time.Second || age >= report // the API's times are whole seconds
+		same, kept = append(same, have[i]), append(kept, w)
+	}
+	if stale {
+		return kept, same
+	}
+	for i := range kept {
+		if j := slices.IndexFunc(same, func(h corev1.NodeCondition) bool { return h.Type == kept[i].Type }); j >= 0 {
+			kept[i].LastHeartbeatTime = same[j].LastHeartbeatTime
+		}
+	}
+	return kept, same
+}
+
 func nodeStatusOf(n *corev1.Node) nodeStatus {
 	s := n.Status
 	return nodeStatus{Capacity: s.Capacity, Allocatable: s.Allocatable, Conditions: s.Conditions, Addresses: s.Addresses, NodeInfo: s.NodeInfo}
 }
 
-// among returns those of have that want has too: a kubelet may have told of more.
-func among(have, want corev1.ResourceList) corev1.ResourceList {
+// common returns those of have that want has too: a kubelet may have told of more.
+func common(have, want corev1.ResourceList) corev1.ResourceList {
 	have = maps.Clone(have)
 	maps.DeleteFunc(have, func(name corev1.ResourceName, _ resource.Quantity) bool { _, ours := want[name]; return !ours })
 	return have
-}
-
-// lease is coordination.k8s.io/v1 Lease, of which nothing but this is needed.
-type lease struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata"`
-	Spec              leaseSpec `json:"spec"`
-}
-
-type leaseSpec struct {
-	HolderIdentity       string           `json:"holderIdentity"`
-	LeaseDurationSeconds int              `json:"leaseDurationSeconds"`
-	RenewTime            metav1.MicroTime `json:"renewTime"`
-}
-
-const (
-	leasesPath = "/apis/coordination.k8s.io/v1/namespaces/" + corev1.NamespaceNodeLease + "/leases"
-	// leaseSeconds is the kubelet's nodeLeaseDurationSeconds.
-	leaseSeconds = 40
-)
-
-// leaseObject returns the node's lease, renewed now. Its holder is called as a kubelet would call itself, so that one
-// takes the lease over without a word.
-func leaseObject(node string, uid types.UID, now time.Time) *lease {
-	return &lease{
-		TypeMeta: metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "Lease"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: node,
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node, UID: uid}}},
-		Spec: leaseSpec{HolderIdentity: node, LeaseDurationSeconds: leaseSeconds, RenewTime: metav1.NewMicroTime(now)},
-	}
 }

@@ -107,7 +107,7 @@ func (w wanted) differs(node types.UID, h seen, bases map[types.UID]face) string
 	case h.owner != node:
 		return fmt.Sprintf("its owner is not this Node (%s)", node)
 	}
-	if edited := base.edited(h.face); edited != "" {
+	if edited := base.edited(h.face, known); edited != "" {
 		return "its " + edited + " was edited"
 	}
 	return ""

@@ -1,11 +1,13 @@
 package mirror
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/status"
@@ -73,6 +75,20 @@ func TestPlan(t *testing.T) {
 			w.static.Annotations[manifest.AnnotationConfigSeen] = "2026-01-01T00:00:00Z"
 			w.api.Annotations[manifest.AnnotationConfigSeen] = "2025-01-01T00:00:00Z"
 		}, ""},
+		{"toleration added", func(w *world) {
+			base := faceOf(w.api)
+			w.base = &base
+			w.api.Spec.Tolerations = append(slices.Clone(w.api.Spec.Tolerations), corev1.Toleration{Key: "x", Operator: corev1.TolerationOpExists})
+		}, "remove kube-system/etcd-n1: its spec.tolerations was edited"},
+		{"toleration added on admission, before this supervisor was started", func(w *world) {
+			w.api.Spec.Tolerations = append(slices.Clone(w.api.Spec.Tolerations), corev1.Toleration{Key: "x", Operator: corev1.TolerationOpExists})
+		}, ""},
+		{"toleration removed", func(w *world) { w.api.Spec.Tolerations = nil }, "remove kube-system/etcd-n1: its spec.tolerations was edited"},
+		{"deadline set", func(w *world) { w.api.Spec.ActiveDeadlineSeconds = ptr.To(int64(5)) },
+			"remove kube-system/etcd-n1: its spec.activeDeadlineSeconds was edited"},
+		{"deadline edited", func(w *world) {
+			w.static.Spec.ActiveDeadlineSeconds, w.api.Spec.ActiveDeadlineSeconds = ptr.To(int64(50)), ptr.To(int64(5))
+		}, "remove kube-system/etcd-n1: its spec.activeDeadlineSeconds was edited"},
 		{"image edited", func(w *world) { w.api.Spec.Containers[0].Image = "evil" }, "remove kube-system/etcd-n1: its image of container etcd was edited"},
 		{"image chosen by a webhook", func(w *world) {
 			w.api.Spec.Containers[0].Image = "proxy/etcd:1"
@@ -166,6 +182,8 @@ func TestStatusPatchSaysOnlyWhatChanged(t *testing.T) {
 		{"generation that the server observed", func(_, api *corev1.PodStatus) { api.ObservedGeneration = 1; api.Conditions[0].ObservedGeneration = 1 }, ``},
 		{"an address less", func(s, api *corev1.PodStatus) { api.PodIPs = append(api.PodIPs, corev1.PodIP{IP: "fd00::1"}) },
 			`{"podIPs":[{"$patch":"replace"},{"ip":"10.0.0.1"}]}`},
+		{"evicted in the API only", func(_, api *corev1.PodStatus) { api.Reason, api.Phase = "Evicted", corev1.PodFailed },
+			`{"phase":"Running","reason":null}`},
 		{"no address", func(s, _ *corev1.PodStatus) { s.PodIP, s.PodIPs = "", nil }, `{"podIP":null,"podIPs":null}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -189,7 +207,7 @@ func TestPauseBetweenTries(t *testing.T) {
 		failures int
 		minutes  float64
 		want     string
-	}{{1, 0, "250ms"}, {200, 0.9, "250ms"}, {1, 2, "1s"}, {2, 2, "2s"}, {4, 2, "8s"}, {5, 2, "10s"}, {5000, 600, "10s"}} {
+	}{{1, 0, "250ms"}, {200, 0.9, "250ms"}, {1, 2, "500ms"}, {2, 2, "1s"}, {3, 2, "1.5s"}, {5000, 600, "1.5s"}} {
 		if got := p.pause(tc.failures, minutes(tc.minutes)).String(); got != tc.want {
 			t.Errorf("after %d failures, %v min after the start: %s, want %s", tc.failures, tc.minutes, got, tc.want)
 		}

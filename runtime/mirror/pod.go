@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -119,23 +120,28 @@ func version(resourceVersion string) uint64 {
 	return n
 }
 
-// face is what of a mirror can be edited through the API.
+// face is what of a mirror can be edited through the API. Kubernetes v1.36.3 pkg/apis/core/validation/validation.go,
+// ValidatePodUpdate.
 type face struct {
 	labels, annotations map[string]string
 	images              map[string]string // by container
+	tolerations         []corev1.Toleration
+	deadline            *int64 // seconds
 }
 
 func faceOf(p *corev1.Pod) face {
-	f := face{labels: p.Labels, annotations: maps.Clone(p.Annotations), images: map[string]string{}}
+	f := face{labels: p.Labels, annotations: maps.Clone(p.Annotations), images: map[string]string{},
+		tolerations: p.Spec.Tolerations, deadline: p.Spec.ActiveDeadlineSeconds}
 	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 		f.images[c.Name] = c.Image
 	}
 	return f
 }
 
-// edited names what of f is otherwise in now, "" when nothing is. What others added stays: taking it away again from a
-// controller that insists would never end.
-func (f face) edited(now face) string {
+// edited names what of f is otherwise in now, "" when nothing is. Labels and annotations that others added stay: taking
+// them away again from a controller that insists would never end. So do tolerations, unless f is known to be what the API
+// server itself had made of the pod: some are added on admission.
+func (f face) edited(now face, known bool) string {
 	for _, part := range []struct {
 		what     string
 		was, now map[string]string
@@ -146,5 +152,21 @@ func (f face) edited(now face) string {
 			}
 		}
 	}
+	if !subset(f.tolerations, now.tolerations) || known && !subset(now.tolerations, f.tolerations) {
+		return "spec.tolerations"
+	}
+	if (f.deadline == nil) != (now.deadline == nil) || f.deadline != nil && *f.deadline != *now.deadline {
+		return "spec.activeDeadlineSeconds"
+	}
 	return ""
+}
+
+// subset tells whether all of some are in all.
+func subset(some, all []corev1.Toleration) bool {
+	for _, t := range some {
+		if !slices.ContainsFunc(all, func(u corev1.Toleration) bool { return equality.Semantic.DeepEqual(t, u) }) {
+			return false
+		}
+	}
+	return true
 }

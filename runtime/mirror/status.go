@@ -16,6 +16,7 @@ import (
 type podStatus struct {
 	Phase                 corev1.PodPhase          `json:"phase,omitempty"`
 	Conditions            []corev1.PodCondition    `json:"conditions,omitempty"`
+	Reason                string                   `json:"reason,omitempty"`
 	Message               string                   `json:"message,omitempty"`
 	HostIP                string                   `json:"hostIP,omitempty"`
 	HostIPs               []corev1.HostIP          `json:"hostIPs,omitempty"`
@@ -28,7 +29,7 @@ type podStatus struct {
 
 func podStatusOf(s corev1.PodStatus) podStatus {
 	return podStatus{
-		Phase: s.Phase, Conditions: s.Conditions, Message: s.Message, HostIP: s.HostIP, HostIPs: s.HostIPs, PodIP: s.PodIP, PodIPs: s.PodIPs,
+		Phase: s.Phase, Conditions: s.Conditions, Reason: s.Reason, Message: s.Message, HostIP: s.HostIP, HostIPs: s.HostIPs, PodIP: s.PodIP, PodIPs: s.PodIPs,
 		StartTime: s.StartTime, InitContainerStatuses: s.InitContainerStatuses, ContainerStatuses: s.ContainerStatuses,
 	}
 }

@@ -18,8 +18,8 @@ import (
 // watchSeconds is how long the API server is asked to keep a watch, as long as client-go at least asks for.
 const watchSeconds = 300
 
-// event tells what is bound to this node: all of it, or one change.
-type event struct {
+// notice tells what is bound to this node: all of it, or one change.
+type notice struct {
 	all  map[string]seen // by "namespace/name"; nil for one change
 	name string
 	pod  seen
@@ -28,8 +28,8 @@ type event struct {
 
 // watchPods delivers the list of the pods that are bound to a node and then every change, until ctx ends or the
 // connection fails.
-func watchPods(ctx context.Context, api *client, node string, events chan<- event) error {
-	w := podWatch{api: api, events: events, query: url.Values{"fieldSelector": {"spec.nodeName=" + node}}}
+func watchPods(ctx context.Context, api *client, node string, notices chan<- notice) error {
+	w := podWatch{api: api, notices: notices, query: url.Values{"fieldSelector": {"spec.nodeName=" + node}}}
 	for {
 		if err := w.list(ctx); err != nil {
 			return fmt.Errorf("listing this node's pods: %w", err)
@@ -52,7 +52,7 @@ func watchPods(ctx context.Context, api *client, node string, events chan<- even
 
 type podWatch struct {
 	api     *client
-	events  chan<- event
+	notices chan<- notice
 	query   url.Values
 	version string // resourceVersion after which the watch goes on
 }
@@ -68,7 +68,7 @@ func (w *podWatch) list(ctx context.Context) error {
 		all[p.Namespace+"/"+p.Name] = seenOf(p)
 	}
 	w.version = list.ResourceVersion
-	return w.deliver(ctx, event{all: all})
+	return w.deliver(ctx, notice{all: all})
 }
 
 // follow delivers changes until the server ends the watch, which is no error.
@@ -118,12 +118,12 @@ func (w *podWatch) take(ctx context.Context, kind string, object []byte) error {
 		return fmt.Errorf("reading an event: %w", err)
 	}
 	w.version = p.ResourceVersion
-	return w.deliver(ctx, event{name: p.Namespace + "/" + p.Name, pod: seenOf(&p), gone: kind == "DELETED"})
+	return w.deliver(ctx, notice{name: p.Namespace + "/" + p.Name, pod: seenOf(&p), gone: kind == "DELETED"})
 }
 
-func (w *podWatch) deliver(ctx context.Context, e event) error {
+func (w *podWatch) deliver(ctx context.Context, n notice) error {
 	select {
-	case w.events <- e:
+	case w.notices <- n:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
