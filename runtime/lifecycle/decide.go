@@ -35,7 +35,7 @@ func Decide(now time.Time, want *manifest.StaticPod, seen Observed, mem Memory) 
 func (p Policy) Decide(now time.Time, want *manifest.StaticPod, seen Observed, mem Memory) (Decision, Memory) {
 	r := newRound(p, now, want, seen, mem)
 	state, why := r.decide()
-	return Decision{State: state, Actions: r.actions, Wake: r.wake, Why: why}, r.mem
+	return Decision{State: state, Actions: r.actions, Wake: r.wake, Why: why, Reason: r.reason}, r.mem
 }
 
 // round is one call of Decide: its arguments in a fixed order, what follows from them, and the answer so far.
@@ -53,6 +53,7 @@ type round struct {
 	actions []Action
 	groups  int
 	wake    time.Time
+	reason  string
 }
 
 func newRound(p Policy, now time.Time, want *manifest.StaticPod, seen Observed, mem Memory) *round {
@@ -219,12 +220,16 @@ func (r *round) vanish() (State, string) {
 
 // pod decides about the wanted pod when nothing else runs under its name.
 func (r *round) pod() (State, string) {
+	if why, over := r.expired(); over {
+		return r.expire(why)
+	}
 	if r.home != nil {
 		r.own()
 		return r.tend()
 	}
-	if why, ended := r.ended(); ended {
-		return Completed, why
+	if end := r.ended(); end != nil {
+		r.reason = end.reason
+		return Completed, end.why
 	}
 	if r.seen.Held != "" && version(r.mem.Last) != version(r.want) {
 		r.together(r.prefetch())

@@ -2,13 +2,13 @@ package lifecycle
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
@@ -20,92 +20,37 @@ type model struct {
 	now        time.Time
 	want       *manifest.StaticPod
 	mem        Memory
+	before     Memory // what the decision that is being carried out was made from
 	held       string
 	sandboxes  []Sandbox
 	containers []Container
 	images     map[string]Image
 	dirs       map[string]bool
 	left       []string
+	logs       map[string]uint32 // highest attempt by uid/name: its log outlives the container
 
-	registry string          // how it answers: "" at once, "slow", or an error
-	stubborn map[string]bool // containers that a stop does not end at once
-	probes   bool            // a container that starts is neither started nor ready yet
+	asked    map[string]string // Observed.Restart
+	watched  string            // Observed.Watched, and what a container that starts remembers of it
+	registry string            // how it answers: "" at once, "slow", or an error
+	stubborn map[string]bool   // containers that a stop does not end at once
+	stopCode int32             // the exit code of what is stopped
+	probes   bool              // a container that starts is neither started nor ready yet
+	hooks    bool              // post-start hooks take their time
 	broken   map[ActionKind]bool
 	ids      int
 	states   []State
+	version  string        // of the pod that active speaks of
+	active   time.Duration // since its first sandbox, as far as clocks go forward
+	activeAt time.Time
 	print    func(format string, args ...any)
 }
 
 func newModel() *model {
 	return &model{
-		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), images: map[string]Image{}, dirs: map[string]bool{},
-		stubborn: map[string]bool{}, broken: map[ActionKind]bool{}, print: func(string, ...any) {},
+		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), images: map[string]Image{}, dirs: map[string]bool{}, logs: map[string]uint32{},
+		stubborn: map[string]bool{}, broken: map[ActionKind]bool{}, asked: map[string]string{}, print: func(string, ...any) {},
 	}
 }
-
-// pod makes a manifest from words: "v1 containers=a,b init=i sidecars=s policy=Never grace=5s pull=Always uid=u
-// network=pod hook". Every word is part of the version.
-func pod(words ...string) *manifest.StaticPod {
-	spec := corev1.PodSpec{RestartPolicy: corev1.RestartPolicyAlways, HostNetwork: true}
-	uid, pull, names := "uid-"+strings.Join(words, "-"), corev1.PullIfNotPresent, "etcd"
-	container := func(name string) corev1.Container {
-		return corev1.Container{Name: name, Image: name + ":" + words[0], ImagePullPolicy: pull}
-	}
-	var initial, sidecars string
-	var hook bool
-	for _, w := range words[1:] {
-		key, value, _ := strings.Cut(w, "=")
-		switch key {
-		case "containers":
-			names = value
-		case "init":
-			initial = value
-		case "sidecars":
-			sidecars = value
-		case "policy":
-			spec.RestartPolicy = corev1.RestartPolicy(value)
-		case "grace":
-			d, err := time.ParseDuration(value)
-			if err != nil {
-				panic(err)
-			}
-			s := int64(d / time.Second)
-			spec.TerminationGracePeriodSeconds = &s
-		case "pull":
-			pull = corev1.PullPolicy(value)
-		case "uid":
-			uid = value
-		case "network":
-			spec.HostNetwork = value != "pod"
-		case "hook":
-			hook = true
-		default:
-			panic("unknown word " + w)
-		}
-	}
-	always := corev1.ContainerRestartPolicyAlways
-	for _, n := range fields(initial) {
-		spec.InitContainers = append(spec.InitContainers, container(n))
-	}
-	for _, n := range fields(sidecars) {
-		c := container(n)
-		c.RestartPolicy = &always
-		spec.InitContainers = append(spec.InitContainers, c)
-	}
-	for _, n := range fields(names) {
-		c := container(n)
-		if hook {
-			c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}}
-		}
-		spec.Containers = append(spec.Containers, c)
-	}
-	return &manifest.StaticPod{
-		Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "etcd-node", Namespace: "kube-system"}, Spec: spec},
-		UID: uid, SpecHash: "hash-" + strings.Join(words, "-"),
-	}
-}
-
-func fields(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) }
 
 func (m *model) id(kind string) string {
 	m.ids++
@@ -143,11 +88,34 @@ func (m *model) newest(name string) *Container {
 }
 
 func (m *model) observed() Observed {
-	return Observed{Sandboxes: slices.Clone(m.sandboxes), Containers: slices.Clone(m.containers), Images: m.images, Held: m.held, Left: m.left}
+	return Observed{
+		LastAttempt: m.lastAttempts(),
+		Sandboxes:   slices.Clone(m.sandboxes), Containers: slices.Clone(m.containers), Images: m.images, Held: m.held, Left: m.left,
+		Restart: m.asked, Watched: m.watched,
+	}
 }
 
+func (m *model) forgetLogs(uid string) {
+	maps.DeleteFunc(m.logs, func(key string, _ uint32) bool { return strings.HasPrefix(key, uid+"/") })
+}
+
+// lastAttempts tells of the wanted pod's containers that are gone.
+func (m *model) lastAttempts() map[string]uint32 {
+	last := map[string]uint32{}
+	for key, n := range m.logs {
+		uid, name, _ := strings.Cut(key, "/")
+		if m.want != nil && uid == m.want.UID && !slices.ContainsFunc(m.containers, func(c Container) bool { return c.UID == uid && c.Name == name }) {
+			last[name] = n
+		}
+	}
+	return last
+}
+
+// clock is the time as the runtime tells it: without a monotonic reading.
+func (m *model) clock() time.Time { return m.now.Round(0) }
+
 func (m *model) exit(c *Container, code int32) {
-	c.State, c.ExitCode, c.FinishedAt, c.Probe = ContainerExited, code, m.now, Probe{}
+	c.State, c.ExitCode, c.FinishedAt, c.Probe, c.Hook = ContainerExited, code, m.clock(), Probe{}, Hook{}
 }
 
 // apply does one action. The error is a promise that was broken.
@@ -181,7 +149,7 @@ func (m *model) apply(a Action) error {
 		}
 		m.dirs[a.UID] = true
 		m.sandboxes = append(m.sandboxes, Sandbox{
-			ID: m.id("s"), UID: a.UID, Attempt: a.Attempt, Ready: true, HostNetwork: m.want.Pod.Spec.HostNetwork, SpecHash: m.want.SpecHash, CreatedAt: m.now,
+			ID: m.id("s"), UID: a.UID, Attempt: a.Attempt, Ready: true, HostNetwork: m.want.Pod.Spec.HostNetwork, SpecHash: m.want.SpecHash, CreatedAt: m.clock(),
 		})
 	case StartContainer:
 		sb := m.sandbox(a.SandboxID)
@@ -189,8 +157,10 @@ func (m *model) apply(a Action) error {
 			return fmt.Errorf("sandbox %s cannot take it", a.SandboxID)
 		}
 		spec := specOf(m.want.Pod, a.Name)
-		if !m.images[spec.Image].Present {
-			return fmt.Errorf("image %s is not there", spec.Image)
+		for _, ref := range m.mounts(spec) {
+			if !m.images[ref].Present {
+				return fmt.Errorf("image %s is not there", ref)
+			}
 		}
 		for _, c := range m.containers {
 			if c.Name == a.Name && alive(&c) {
@@ -201,13 +171,17 @@ func (m *model) apply(a Action) error {
 			}
 		}
 		c := Container{
-			ID: m.id("c"), Name: a.Name, SandboxID: sb.ID, UID: a.UID, Attempt: a.Attempt, State: ContainerRunning, CreatedAt: m.now, StartedAt: m.now,
-			Hash: ContainerHash(a.Name, spec.Image), TerminationGrace: podGrace(m.want.Pod),
+			ID: m.id("c"), Name: a.Name, SandboxID: sb.ID, UID: a.UID, Attempt: a.Attempt, State: ContainerRunning, CreatedAt: m.clock(), StartedAt: m.clock(),
+			Hash: ContainerHash(a.Name, spec.Image), TerminationGrace: podGrace(m.want.Pod), Watched: m.watched,
+		}
+		if m.hooks && spec.Lifecycle != nil {
+			c.Hook.State = HookRunning
 		}
 		if !m.probes {
 			c.Probe = Probe{Started: true, Ready: true}
 		}
 		m.containers = append(m.containers, c)
+		m.logs[a.UID+"/"+a.Name] = a.Attempt
 	case StopContainer:
 		c := m.container(a.ID)
 		if c == nil || !alive(c) {
@@ -216,8 +190,11 @@ func (m *model) apply(a Action) error {
 		if a.Grace < minGrace {
 			return fmt.Errorf("grace %s", a.Grace)
 		}
+		if !m.mayStop(c) {
+			return fmt.Errorf("nothing speaks against it")
+		}
 		if !m.stubborn[c.Name] {
-			m.exit(c, 0)
+			m.exit(c, m.stopCode)
 		}
 	case StopSandbox:
 		if m.sandbox(a.ID) == nil {
@@ -248,9 +225,76 @@ func (m *model) apply(a Action) error {
 			return fmt.Errorf("pod %s is not gone", a.UID)
 		}
 		delete(m.dirs, a.UID)
+		m.forgetLogs(a.UID)
 		m.left = slices.DeleteFunc(m.left, func(uid string) bool { return uid == a.UID })
 	}
 	return m.check()
+}
+
+// mounts returns the images that a container needs.
+func (m *model) mounts(spec *corev1.Container) []string {
+	refs := []string{spec.Image}
+	for _, mount := range spec.VolumeMounts {
+		for _, v := range m.want.Pod.Spec.Volumes {
+			if v.Name == mount.Name && v.Image != nil {
+				refs = append(refs, v.Image.Reference)
+			}
+		}
+	}
+	return refs
+}
+
+// mayStop tells whether anything speaks against a running container's running on.
+func (m *model) mayStop(c *Container) bool {
+	sb := m.sandbox(c.SandboxID)
+	if m.want == nil || sb == nil || !sb.Ready || sb.UID != m.want.UID || sb.SpecHash != m.want.SpecHash && sb.SpecHash != "" {
+		return true
+	}
+	if _, doomed := m.before.Doomed[sb.ID]; doomed || sb.HostNetwork != m.want.Pod.Spec.HostNetwork {
+		return true
+	}
+	for i := range m.sandboxes {
+		if other := &m.sandboxes[i]; other.ID != sb.ID && other.Ready && other.UID == sb.UID && other.Attempt >= sb.Attempt {
+			return true
+		}
+	}
+	spec := specOf(m.want.Pod, c.Name)
+	if spec == nil || c.State == ContainerUnknown || m.before.Killed[c.ID] != "" || m.newest(c.Name).ID != c.ID {
+		return true
+	}
+	if c.Hash != "" && c.Hash != ContainerHash(c.Name, spec.Image) || c.Hook.State == HookFailed {
+		return true
+	}
+	if m.asked[c.ID] != "" || c.Watched != "" && m.watched != "" && c.Watched != m.watched {
+		return true
+	}
+	if c.Hook.State == HookDone && c.Probe.StartupFailed+c.Probe.LivenessFailed != "" {
+		return true
+	}
+	return m.overdue() || m.over(isSidecar(spec))
+}
+
+// overdue tells whether the pod's deadline is over.
+func (m *model) overdue() bool {
+	limit := m.want.Pod.Spec.ActiveDeadlineSeconds
+	return limit != nil && m.active >= time.Duration(*limit)*time.Second
+}
+
+// over tells whether the pod's main containers have ended, or one whose rule stops all the others.
+func (m *model) over(sidecar bool) bool {
+	mains := false
+	for i := range m.containers {
+		c := &m.containers[i]
+		spec := specOf(m.want.Pod, c.Name)
+		if sb := m.sandbox(c.SandboxID); spec == nil || sb == nil || !sb.Ready {
+			continue
+		}
+		if c.State == ContainerExited && ruled(spec, c.ExitCode) == corev1.ContainerRestartRuleActionRestartAllContainers {
+			return true
+		}
+		mains = mains || !isSidecar(spec) && alive(c)
+	}
+	return sidecar && !mains
 }
 
 // check looks for what must never be.
@@ -268,12 +312,36 @@ func (m *model) check() error {
 	return nil
 }
 
+// grow measures how long the wanted version has been active.
+func (m *model) grow() {
+	if v := version(m.want); v != m.version {
+		m.version, m.active, m.activeAt = v, 0, time.Time{}
+	}
+	switch {
+	case !m.activeAt.IsZero():
+		m.active += max(0, m.now.Sub(m.activeAt))
+		m.activeAt = m.now
+	case m.want != nil && slices.ContainsFunc(m.sandboxes, func(sb Sandbox) bool { return sb.UID == m.want.UID }):
+		m.activeAt = m.now
+		for _, sb := range m.sandboxes {
+			if sb.UID == m.want.UID {
+				m.active = max(m.active, m.now.Sub(sb.CreatedAt))
+			}
+		}
+	}
+}
+
 // step is one round of the caller's loop. It tells whether to go round again at once.
 func (m *model) step() (again bool, wake time.Time, err error) {
+	m.grow()
 	d, mem := m.policy.Decide(m.now, m.want, m.observed(), m.mem)
-	m.mem = mem
+	m.before, m.mem = m.mem, mem
 	m.states = append(m.states, d.State)
-	m.print("%s: %s%s\n", d.State, d.Why, m.until(d.Wake))
+	reason := ""
+	if d.Reason != "" {
+		reason = " [" + d.Reason + "]"
+	}
+	m.print("%s: %s%s%s\n", d.State, d.Why, reason, m.until(d.Wake))
 	again = len(d.Actions) > 0
 	failed, group := false, 0 // or not done yet; of a group all are begun
 	for _, a := range d.Actions {
@@ -349,177 +417,6 @@ func (m *model) tick(d time.Duration) error {
 		m.now = end
 		_, err := m.settle()
 		return err
-	}
-	return nil
-}
-
-// do performs one command of a trace, up to the look that follows it.
-func (m *model) do(line string) error {
-	words := strings.Fields(line)
-	arg := func(i int) string {
-		if i < len(words) {
-			return words[i]
-		}
-		return ""
-	}
-	target := func() (*Container, error) {
-		if c := m.newest(arg(2)); c != nil {
-			return c, nil
-		}
-		return nil, fmt.Errorf("no container %q", arg(2))
-	}
-	switch arg(0) {
-	case "manifest":
-		m.want = pod(words[1:]...)
-	case "remove":
-		m.want = nil
-	case "hold":
-		m.held = arg(1)
-	case "release":
-		m.held = ""
-	case "restart": // the supervisor
-		m.reborn()
-	case "registry":
-		m.registry = strings.Join(words[1:], " ")
-	case "pulled":
-		for ref, im := range m.images {
-			if im.Pulling {
-				m.images[ref] = Image{Present: true}
-			}
-		}
-	case "forget": // what is known of images
-		clear(m.images)
-	case "stubborn":
-		m.stubborn[arg(1)] = true
-	case "probes":
-		m.probes = true
-	case "cap":
-		d, err := time.ParseDuration(arg(1))
-		m.policy.MaxRestartPeriod = d
-		return err
-	case "clock":
-		d, err := time.ParseDuration(arg(1))
-		m.now = m.now.Add(d)
-		return err
-	case "break", "mend":
-		for k := range ActionKind(len(actionKinds)) {
-			if k.String() == strings.Join(words[1:], " ") {
-				m.broken[k] = arg(0) == "break"
-			}
-		}
-	case "probe":
-		c, err := (func() (*Container, error) {
-			if c := m.newest(arg(1)); c != nil {
-				return c, nil
-			}
-			return nil, fmt.Errorf("no container %q", arg(1))
-		})()
-		if err != nil {
-			return err
-		}
-		message := strings.Join(words[min(3, len(words)):], " ")
-		switch arg(2) {
-		case "started":
-			c.Probe.Started = true
-		case "ready":
-			c.Probe = Probe{Started: true, Ready: true}
-		case "unready":
-			c.Probe.Ready, c.Probe.Message = false, message
-		case "liveness":
-			c.Probe.LivenessFailed = message
-		case "startup":
-			c.Probe.StartupFailed = message
-		}
-	case "cri":
-		return m.cri(arg(1), words, target)
-	case "look":
-	default:
-		return fmt.Errorf("no command %q", arg(0))
-	}
-	return nil
-}
-
-// reborn is the start of a supervisor: it remembers nothing, and clears the pod directories that nothing in the runtime
-// belongs to.
-func (m *model) reborn() {
-	m.mem = Memory{}
-	m.states = append(m.states, unborn)
-	for uid := range m.dirs {
-		if !slices.ContainsFunc(m.sandboxes, func(sb Sandbox) bool { return sb.UID == uid }) &&
-			!slices.ContainsFunc(m.containers, func(c Container) bool { return c.UID == uid }) {
-			delete(m.dirs, uid)
-		}
-	}
-	m.left = nil
-}
-
-// cri is what happens in the runtime by itself, or by somebody else's hand.
-func (m *model) cri(what string, words []string, target func() (*Container, error)) error {
-	switch what {
-	case "exit":
-		c, err := target()
-		if err != nil {
-			return err
-		}
-		code, err := strconv.Atoi(words[3])
-		m.exit(c, int32(code))
-		if len(words) > 4 {
-			c.Reason = words[4]
-		}
-		return err
-	case "unknown":
-		c, err := target()
-		if err == nil {
-			c.State = ContainerUnknown
-		}
-		return err
-	case "rm":
-		c, err := target()
-		if err == nil {
-			m.containers = slices.DeleteFunc(m.containers, func(o Container) bool { return o.ID == c.ID })
-		}
-		return err
-	case "pause": // the pause process dies; host network containers live on
-		for i := range m.sandboxes {
-			m.sandboxes[i].Ready = false
-		}
-	case "reboot":
-		for i := range m.sandboxes {
-			m.sandboxes[i].Ready = false
-		}
-		for i := range m.containers {
-			if alive(&m.containers[i]) {
-				m.exit(&m.containers[i], 255)
-			}
-		}
-		m.reborn()
-	case "wipe":
-		m.sandboxes, m.containers = nil, nil
-	case "kubelet": // a kubelet made the pod: its sandbox carries no hash of the spec
-		for i := range m.sandboxes {
-			m.sandboxes[i].SpecHash = ""
-		}
-	case "rehash":
-		c, err := target()
-		if err == nil {
-			c.Hash = "0"
-		}
-		return err
-	case "second": // another ready sandbox of the same pod, made by another hand
-		if len(m.sandboxes) == 0 {
-			return fmt.Errorf("no sandbox")
-		}
-		first := m.sandboxes[len(m.sandboxes)-1]
-		first.ID, first.Attempt, first.Ready = m.id("s"), first.Attempt+1, true
-		m.sandboxes = append(m.sandboxes, first)
-	case "create": // a container that was created and never started
-		if len(m.sandboxes) == 0 {
-			return fmt.Errorf("no sandbox")
-		}
-		sb := m.sandboxes[len(m.sandboxes)-1]
-		m.containers = append(m.containers, Container{ID: m.id("c"), Name: words[2], SandboxID: sb.ID, UID: sb.UID, Attempt: 7, CreatedAt: m.now})
-	default:
-		return fmt.Errorf("no event %q", what)
 	}
 	return nil
 }

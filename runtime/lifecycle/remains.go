@@ -191,7 +191,7 @@ func (r *round) begun(c *Container) bool {
 	return c.State == ContainerCreated && r.atHome(c) && specOf(r.want.Pod, c.Name) != nil
 }
 
-// clear removes the dead containers that match, then the sandboxes other than home that are empty by then.
+// clear removes the dead containers that match, then the sandboxes that are empty by then and of no more use.
 func (r *round) clear(match func(*Container) bool) {
 	var stops, containers, sandboxes []Action
 	full := map[string]bool{}
@@ -206,7 +206,7 @@ func (r *round) clear(match func(*Container) bool) {
 		}
 	}
 	for _, sb := range r.sandboxes {
-		if sb == r.home || full[sb.ID] || r.leaving(sb.ID, RemoveSandbox) {
+		if sb == r.home || full[sb.ID] || r.isEpoch(sb) || r.leaving(sb.ID, RemoveSandbox) {
 			continue
 		}
 		why := r.whyStray(sb)

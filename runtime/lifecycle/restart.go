@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -102,7 +103,43 @@ func (r *round) restarts(spec *corev1.Container, ended *Container) bool {
 
 // due returns the back-off in force for the restart of an ended container, and when it is over.
 func (r *round) due(ended *Container) (BackOffEntry, time.Time) {
-	e, known := r.mem.BackOff[ended.Name]
+	if r.mem.BackOff[ended.Name].Cause != ended.ID && r.spared(ended) {
+		e, due := r.next(r.mem.Spared, ended)
+		if r.seen.Held == "" {
+			return BackOffEntry{}, r.now
+		}
+		return e, due
+	}
+	return r.next(r.mem.BackOff, ended)
+}
+
+// spared tells whether an exit is put down to the pods that this one waits for, which were not ready when it was first
+// seen. They are most likely its cause, so its back-off must not grow by it, and is over when they are ready again.
+func (r *round) spared(ended *Container) bool {
+	if r.mem.Spared[ended.Name].Cause == ended.ID || r.seen.Held != "" {
+		return true
+	}
+	delete(r.mem.Spared, ended.Name)
+	return false
+}
+
+// orUntil adds to a note what else ends the back-off of an ended container.
+func (r *round) orUntil(ended *Container) string {
+	if r.mem.Spared[ended.Name].Cause != ended.ID {
+		return ""
+	}
+	return ", or once " + r.seen.Held + " is ready"
+}
+
+// forgive forgets the back-off of a container.
+func (r *round) forgive(name string) {
+	delete(r.mem.BackOff, name)
+	delete(r.mem.Spared, name)
+}
+
+// next returns the entry for an ended container, made from the one before it if it is new, and when it is over.
+func (r *round) next(entries map[string]BackOffEntry, ended *Container) (BackOffEntry, time.Time) {
+	e, known := entries[ended.Name]
 	if e.Cause != ended.ID {
 		ran := ended.FinishedAt.Sub(ended.StartedAt)
 		if !known || !ended.StartedAt.IsZero() && ran > calm {
@@ -115,7 +152,7 @@ func (r *round) due(ended *Container) (BackOffEntry, time.Time) {
 			e.Since = r.now
 		}
 	}
-	return r.mark(r.mem.BackOff, ended.Name, e)
+	return r.mark(entries, ended.Name, e)
 }
 
 // sandboxDue is due for the successor of a sandbox that is no longer ready. It starts at 1 s, since the dead one tells
@@ -153,7 +190,7 @@ func (r *round) mark(entries map[string]BackOffEntry, key string, e BackOffEntry
 
 // exit describes how a container ended.
 func (r *round) exit(c *Container) string {
-	if why := r.mem.Killed[c.ID]; why != "" {
+	if why := cmp.Or(r.mem.Killed[c.ID], r.mem.Failed[c.ID]); why != "" {
 		return why
 	}
 	s := fmt.Sprintf("exit code %d", c.ExitCode)

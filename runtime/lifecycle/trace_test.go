@@ -92,7 +92,7 @@ func (m *model) command(line string) error {
 		return err
 	}
 	switch word, _, _ := strings.Cut(steps[0], " "); word {
-	case "probes", "cap", "stubborn", "registry", "break", "mend", "hold": // settings: nobody looks
+	case "probes", "cap", "stubborn", "registry", "break", "mend", "hold", "hooks", "code": // settings: nobody looks
 		if len(steps) == 1 {
 			return nil
 		}
@@ -107,7 +107,7 @@ const unborn State = -1
 // successors is what the comments at the states say.
 var successors = map[State][]State{
 	Absent:      {Held, Pulling, Starting, Running, BackOff, Completed, Terminating},
-	Held:        {Pulling, Starting, Terminating, Absent},
+	Held:        {Pulling, Starting, Completed, Terminating, Absent},
 	Pulling:     {Starting, BackOff, Running, Completed, Held, Terminating},
 	Starting:    {Pulling, Running, BackOff, Completed, Held, Terminating},
 	Running:     {BackOff, Pulling, Starting, Completed, Terminating},

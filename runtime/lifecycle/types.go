@@ -31,8 +31,8 @@ type Observed struct {
 	// Images(pod) lists the references.
 	Images map[string]Image
 	// Held names what the pod's start-after annotation waits for; "" when nothing. It holds back the first sandbox that
-	// this supervisor makes for a version of the pod, never a restart; but what exits while Held is not "" is not held
-	// against it: it is tried every 10 s, at once when Held is "" again, and its back-off does not grow.
+	// this supervisor makes for a version of the pod, never a restart; but an exit while Held is not "" costs no back-off:
+	// the wait that follows it is over once Held is "" again, and later ones are no longer for it.
 	Held string
 	// LastAttempt is the highest attempt of each container of the wanted pod that left a trace outside the runtime,
 	// such as its log file: restart counts continue from it when the containers are gone. It may be nil.
