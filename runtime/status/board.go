@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -16,13 +17,15 @@ import (
 type Board struct {
 	mu       sync.Mutex
 	pods     map[string]*corev1.Pod // by full name; values are never changed, only replaced
+	details  map[string]Detail      // the same
+	refused  map[string]string      // by full name: why the API server does not take the mirror
 	problems []Problem
 	changed  chan struct{} // closed and replaced at every change
 }
 
 // NewBoard returns an empty board.
 func NewBoard() *Board {
-	return &Board{pods: map[string]*corev1.Pod{}, changed: make(chan struct{})}
+	return &Board{pods: map[string]*corev1.Pod{}, details: map[string]Detail{}, refused: map[string]string{}, changed: make(chan struct{})}
 }
 
 // Publish replaces the status of one pod. Readers are woken only when it shows something new.
@@ -30,11 +33,11 @@ func (b *Board) Publish(v View) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before := b.pods[v.Name]
-	pod := Pod(v, before)
-	if before != nil && equality.Semantic.DeepEqual(before, pod) {
+	pod, detail := Pod(v, before), detailOf(v, b.refused[v.Name])
+	if before != nil && equality.Semantic.DeepEqual(before, pod) && reflect.DeepEqual(b.details[v.Name], detail) {
 		return
 	}
-	b.pods[v.Name] = pod
+	b.pods[v.Name], b.details[v.Name] = pod, detail
 	b.announce()
 }
 
@@ -44,6 +47,8 @@ func (b *Board) Remove(name string) {
 	defer b.mu.Unlock()
 	if _, there := b.pods[name]; there {
 		delete(b.pods, name)
+		delete(b.details, name)
+		delete(b.refused, name)
 		b.announce()
 	}
 }
@@ -56,6 +61,20 @@ func (b *Board) SetProblems(problems []Problem) {
 		b.problems = problems
 		b.announce()
 	}
+}
+
+// MirrorRefused notes why the API server does not take a pod's mirror, "" once it does. It is shown as the pod's
+// Detail.NotShown.
+func (b *Board) MirrorRefused(pod, reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d, there := b.details[pod]
+	if !there || b.refused[pod] == reason {
+		return
+	}
+	b.refused[pod], d.NotShown = reason, reason
+	b.details[pod] = d
+	b.announce()
 }
 
 func (b *Board) announce() {
@@ -76,6 +95,19 @@ func (b *Board) Pods() (*corev1.PodList, []Problem, <-chan struct{}) {
 		return strings.Compare(x.Namespace+"/"+x.Name, y.Namespace+"/"+y.Name)
 	})
 	return list, b.problems, b.changed
+}
+
+// Details returns what Pods leaves out, of every pod, sorted by full name, and a channel that is closed at the next
+// change.
+func (b *Board) Details() ([]Detail, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]Detail, 0, len(b.details))
+	for _, d := range b.details {
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(x, y Detail) int { return strings.Compare(x.Pod, y.Pod) })
+	return list, b.changed
 }
 
 // Wait returns at the next change after changed was handed out, or with ctx.

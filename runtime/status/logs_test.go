@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // at begins the lines of a CRI log.
@@ -44,7 +45,7 @@ func TestDecode(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "0.log")
 			write(t, path, c.log)
 			var out bytes.Buffer
-			if err := Copy(t.Context(), path, false, &out); err != nil {
+			if err := CopyLog(t.Context(), path, LogOptions{Tail: -1}, &out); err != nil {
 				t.Fatal(err)
 			}
 			if out.String() != c.want {
@@ -66,7 +67,7 @@ func TestTail(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
 	write(t, path, strings.Repeat(at+"stdout F old\n", 50_000)) // more than the window
 	write(t, path, at+"stdout P la\n"+at+"stdout F st\n")
-	for n, want := range map[int][]string{1: {"last"}, 3: {"old", "old", "last"}} {
+	for n, want := range map[int][]string{0: nil, 1: {"last"}, 3: {"old", "old", "last"}} {
 		got, err := Tail(path, n)
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +83,7 @@ func TestTail(t *testing.T) {
 	}
 }
 
-func TestLatestLog(t *testing.T) {
+func TestFindLog(t *testing.T) {
 	dir := t.TempDir()
 	old := filepath.Join(dir, "kube-system_etcd-n1_1", "etcd", "7.log")
 	write(t, old, "")
@@ -97,17 +98,25 @@ func TestLatestLog(t *testing.T) {
 	write(t, filepath.Join(dir, "kube-system_two-n1_1", "b", "0.log"), "")
 	write(t, filepath.Join(dir, "kube-system_mute-n1_1", "mute", "x.txt"), "")
 
-	for _, c := range []struct{ pod, container, want, err string }{
-		{"etcd-n1", "", latest, ""},
-		{"etcd-n1", "etcd", latest, ""},
-		{"two-n1", "b", filepath.Join(dir, "kube-system_two-n1_1", "b", "0.log"), ""},
-		{"two-n1", "", "", "several containers, name one of: a, b"},
-		{"mute-n1", "", "", ErrNoLog.Error()},
-		{"none-n1", "", "", ErrNoLog.Error()},
+	for _, c := range []struct {
+		pod, container string
+		attempt        int
+		want, err      string
+	}{
+		{"etcd-n1", "", NewestAttempt, latest, ""},
+		{"etcd-n1", "etcd", NewestAttempt, latest, ""},
+		{"etcd-n1", "etcd", PreviousAttempt, logOf(filepath.Dir(latest), 9), ""},
+		{"etcd-n1", "etcd", 9, logOf(filepath.Dir(latest), 9), ""},
+		{"etcd-n1", "etcd", 7, "", "reading the log of kube-system/etcd-n1: there is no log yet of attempt 7"},
+		{"two-n1", "b", NewestAttempt, filepath.Join(dir, "kube-system_two-n1_1", "b", "0.log"), ""},
+		{"two-n1", "b", PreviousAttempt, "", "there is no log yet of an attempt before the newest, which is number 0"},
+		{"two-n1", "", NewestAttempt, "", "several containers, name one of: a, b"},
+		{"mute-n1", "", NewestAttempt, "", ErrNoLog.Error()},
+		{"none-n1", "", NewestAttempt, "", ErrNoLog.Error()},
 	} {
-		got, err := LatestLog(dir, "kube-system", c.pod, c.container)
+		got, err := FindLog(dir, LogOf{"kube-system", c.pod, c.container, c.attempt})
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
-			t.Errorf("%s %q: %q, %v; want %q, %s", c.pod, c.container, got, err, c.want, c.err)
+			t.Errorf("%s %q %d: %q, %v; want %q, %s", c.pod, c.container, c.attempt, got, err, c.want, c.err)
 		}
 	}
 }
@@ -121,10 +130,11 @@ type follower struct {
 	done chan error
 }
 
-func follow(t *testing.T, path string) *follower {
+func follow(t *testing.T, path string, o LogOptions) *follower {
+	o.Follow = true
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &follower{news: make(chan struct{}, 1), end: cancel, done: make(chan error, 1)}
-	go func() { f.done <- Copy(ctx, path, true, f) }()
+	go func() { f.done <- CopyLog(ctx, path, o, f) }()
 	t.Cleanup(cancel)
 	return f
 }
@@ -153,6 +163,8 @@ func (f *follower) expect(t *testing.T, want string) {
 		case <-f.news:
 		case err := <-f.done:
 			t.Fatalf("it ended with %v after %q, want %q", err, got, want)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("nothing more came after %q, want %q", got, want)
 		}
 	}
 }
@@ -161,7 +173,7 @@ func (f *follower) expect(t *testing.T, want string) {
 func TestFollow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "etcd", "0.log")
 	write(t, path, at+"stdout F one\n")
-	f := follow(t, path)
+	f := follow(t, path, LogOptions{Tail: -1})
 	f.expect(t, "one\n")
 	write(t, path, at+"stdout F tw")
 	write(t, path, "o\n")
@@ -188,7 +200,7 @@ func TestFollow(t *testing.T) {
 func TestFollowEndsWithThePod(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "etcd", "0.log")
 	write(t, path, at+"stdout F one\n")
-	f := follow(t, path)
+	f := follow(t, path, LogOptions{Tail: -1})
 	f.expect(t, "one\n")
 	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,25 +10,47 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
+	"unicode"
+
+	"github.com/slipway-k8s/slipway/runtime/event"
 )
 
 // shutdownGrace is how long open requests may go on after the supervisor was told to end.
 const shutdownGrace = 500 * time.Millisecond
 
+// maxWhy bounds the reason of a restart, in bytes: it goes into messages of one line.
+const maxWhy = 200
+
+// Errors that a Server.Restart returns, wrapped or not.
+var (
+	ErrNoPod        = errors.New("there is no such pod")
+	ErrNothingRuns  = errors.New("no container of the pod runs")
+	errNotSupported = errors.New("this supervisor cannot do that")
+)
+
 // Server is the supervisor's local API, on a unix socket that only root can open:
 //
-//	GET /healthz                  ok
+//	GET /healthz[?verbose]        ok, or with status 503 what is wrong
 //	GET /pods[?watch=true]        v1.PodList, as the kubelet serves it; with watch one list per line, at every change
+//	GET /status[?pod=NS/NAME][&watch=true]   Detail of every pod, or of one
+//	GET /events[?since=N][&pod=NS/NAME][&watch=true]   what has happened; with watch one event per line
 //	GET /problems                 the manifests that are not taken
 //	GET /configz                  the KubeletConfiguration in force, as JSON
-//	GET /logs?pod=NS/NAME&container=C&tail=N   the last lines of the newest attempt, decoded
+//	GET /logs?pod=NS/NAME&container=C&tail=N[&attempt=N|&previous=true][&since=TIME][&timestamps=true]   decoded
+//	GET /metrics                  in the form of Prometheus
+//	POST /restart?pod=NS/NAME[&why=TEXT]     204; 404 for no such pod, 409 when nothing of it runs
 type Server struct {
 	Board   *Board
 	PodLogs string // /var/log/pods
 	Config  []byte // JSON
+	Events  *event.Log
+	// Restart asks for a restart of the pod's running containers and returns at once. It may be nil.
+	Restart func(pod, why string) error
+	// Healthy says what is wrong with the supervisor, as Health.Check; nil is always well.
+	Healthy func() error
+	Metrics http.Handler // may be nil
 }
 
 // Listen makes the socket, replacing one that a dead supervisor left. The caller holds the supervisor's lock, so no
@@ -73,8 +96,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // Handler is the API without its socket.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /pods", s.pods)
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /pods", func(w http.ResponseWriter, r *http.Request) {
+		stream(w, r, func() (any, <-chan struct{}) { list, _, changed := s.Board.Pods(); return list, changed })
+	})
+	mux.HandleFunc("GET /status", s.status)
+	mux.HandleFunc("GET /events", s.events)
 	mux.HandleFunc("GET /problems", func(w http.ResponseWriter, _ *http.Request) {
 		_, problems, _ := s.Board.Pods()
 		if problems == nil {
@@ -87,6 +114,10 @@ func (s *Server) Handler() http.Handler {
 		w.Write(s.Config)
 	})
 	mux.HandleFunc("GET /logs", s.logs)
+	mux.HandleFunc("POST /restart", s.restart)
+	if s.Metrics != nil {
+		mux.Handle("GET /metrics", s.Metrics)
+	}
 	return mux
 }
 
@@ -97,49 +128,83 @@ func writeJSON(w http.ResponseWriter, v any) {
 	}
 }
 
-func (s *Server) pods(w http.ResponseWriter, r *http.Request) {
-	list, _, changed := s.Board.Pods()
+// stream answers with what look returns; with watch=true again at every change, one value per line.
+func stream(w http.ResponseWriter, r *http.Request, look func() (any, <-chan struct{})) {
+	v, changed := look()
 	if r.URL.Query().Get("watch") != "true" {
-		writeJSON(w, list)
+		writeJSON(w, v)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	lines := json.NewEncoder(w)
 	for {
-		if lines.Encode(list) != nil || http.NewResponseController(w).Flush() != nil {
+		if lines.Encode(v) != nil || http.NewResponseController(w).Flush() != nil {
 			return // the reader is gone
 		}
 		if Wait(r.Context(), changed) != nil {
 			return
 		}
-		list, _, changed = s.Board.Pods()
+		v, changed = look()
 	}
 }
 
-func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	namespace, pod, ok := strings.Cut(q.Get("pod"), "/")
-	tail, err := strconv.Atoi(q.Get("tail"))
-	if !ok || err != nil || tail < 1 || strings.ContainsAny(pod+namespace+q.Get("container"), `*?[\/`) {
-		http.Error(w, "usage: /logs?pod=NAMESPACE/NAME&container=NAME&tail=LINES", http.StatusBadRequest)
-		return
+// healthz answers 200 only while the supervisor does its work. With verbose it says so in lines.
+func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
+	var err error
+	if s.Healthy != nil {
+		err = s.Healthy()
 	}
-	path, err := LatestLog(s.PodLogs, namespace, pod, q.Get("container"))
-	switch {
-	case errors.Is(err, ErrNoLog):
-		http.Error(w, err.Error(), http.StatusNotFound)
-		return
-	case err != nil:
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	lines, err := Tail(path, tail)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(w, "[-]%s\n", strings.TrimRight(line, "\n"))
+		}
+	}
+	if r.URL.Query().Has("verbose") {
+		list, problems, _ := s.Board.Pods()
+		fmt.Fprintf(w, "%d pods, %d manifests refused\n", len(list.Items), len(problems))
+	}
+	if err == nil {
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	pod := r.URL.Query().Get("pod")
+	look := func() (any, <-chan struct{}) {
+		all, changed := s.Board.Details()
+		out := []Detail{}
+		for _, d := range all {
+			if pod == "" || d.Pod == pod {
+				out = append(out, d)
+			}
+		}
+		return out, changed
+	}
+	stream(w, r, look)
+}
+
+// restart asks for a restart. The supervisor does it in its own time.
+func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
+	pod, why := r.URL.Query().Get("pod"), r.URL.Query().Get("why")
+	if !strings.Contains(pod, "/") || len(why) > maxWhy || strings.ContainsFunc(why, unicode.IsControl) {
+		http.Error(w, fmt.Sprintf("usage: POST /restart?pod=NAMESPACE/NAME[&why=ONE LINE OF AT MOST %d BYTES]", maxWhy), http.StatusBadRequest)
 		return
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	for _, line := range lines {
-		fmt.Fprintln(w, line)
+	err := errNotSupported
+	if s.Restart != nil {
+		err = s.Restart(pod, cmp.Or(why, "asked for"))
+	}
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, ErrNoPod):
+		http.Error(w, err.Error(), http.StatusNotFound)
+	case errors.Is(err, ErrNothingRuns):
+		http.Error(w, err.Error(), http.StatusConflict)
+	case errors.Is(err, errNotSupported):
+		http.Error(w, err.Error(), http.StatusNotImplemented)
+	default:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
 }

@@ -77,7 +77,7 @@ func TestServer(t *testing.T) {
 	write(t, filepath.Join(logs, "kube-system_two-n1_1", "b", "0.log"), "")
 	b := NewBoard()
 	client, _ := serve(t, &Server{Board: b, PodLogs: logs, Config: []byte(`{"kind":"KubeletConfiguration"}`)})
-	const usage = "usage: /logs?pod=NAMESPACE/NAME&container=NAME&tail=LINES\n"
+	const usage = logsUsage + "\n"
 
 	for _, c := range []struct {
 		path string
@@ -99,6 +99,17 @@ func TestServer(t *testing.T) {
 		{"/logs?pod=kube-system/*&tail=2", 400, usage},
 		{"/logs?pod=kube-system/..%2F..&tail=2", 400, usage},
 		{"/logs?pod=kube-system/etcd-n1&container=..%2Fetcd&tail=2", 400, usage},
+		{"/logs?pod=kube-system/etcd-n1&tail=2&attempt=0", 200, "two\nthree\n"},
+		{"/logs?pod=kube-system/etcd-n1&tail=1&timestamps=true", 200, at + "three\n"},
+		{"/logs?pod=kube-system/etcd-n1&tail=9&since=2026-03-01T13:00:00Z", 200, ""},
+		{"/logs?pod=kube-system/etcd-n1&tail=9&since=noon", 400, `since="noon": parsing time "noon" as "2006-01-02T15:04:05.999999999Z07:00": cannot parse "noon" as "2006"` + "\n"},
+		{"/logs?pod=kube-system/etcd-n1&tail=2&attempt=1", 404, "reading the log of kube-system/etcd-n1: there is no log yet of attempt 1\n"},
+		{"/logs?pod=kube-system/etcd-n1&tail=2&attempt=-1", 400, usage},
+		{"/logs?pod=kube-system/etcd-n1&tail=2&previous=true", 404, "reading the log of kube-system/etcd-n1: there is no log yet of an attempt before the newest, which is number 0\n"},
+		{"/status", 200, "[]\n"},
+		{"/events", 200, "[]\n"},
+		{"/events?since=x", 400, "usage: /events[?since=NUMBER][&pod=NAMESPACE/NAME][&watch=true]\n"},
+		{"/metrics", 404, "404 page not found\n"},
 		{"/nothing", 404, "404 page not found\n"},
 	} {
 		if code, got := get(t, client, c.path); code != c.code || got != c.want {

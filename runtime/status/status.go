@@ -3,7 +3,6 @@ package status
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -32,6 +31,13 @@ type View struct {
 	Failure  string // why the last look or action failed
 	// Rejected is the newest version of the manifest, when it was given up for the last good one, which is then Want.
 	Rejected *lastgood.Rejection
+
+	// QOS is the class of Want; "" is not shown.
+	QOS corev1.PodQOSClass
+	// Users are what containers run as, by container id, where the runtime tells (containerd 2.0 does).
+	Users map[string]*corev1.LinuxContainerUser
+	// RecursiveReadOnly says that the runtime can make what is mounted below a read-only mount read-only as well.
+	RecursiveReadOnly bool
 }
 
 // Problem is a manifest that is not taken.
@@ -41,40 +47,40 @@ type Problem struct {
 	Reason string `json:"reason"`
 }
 
-// Annotations under which the local API shows what a v1.Pod has no field for. They are never written to the runtime.
+// localPrefix begins the annotations that the local API adds.
+const localPrefix = "slipway.dev/"
+
+// Annotations under which the local API shows what a v1.Pod has no field for. They are never written to the runtime,
+// and IsLocal knows them.
 const (
-	AnnotationState   = "slipway.dev/state"
-	AnnotationWhy     = "slipway.dev/why"
-	AnnotationProblem = "slipway.dev/problem"
-	AnnotationSource  = "slipway.dev/manifest"
+	AnnotationState           = localPrefix + "state"
+	AnnotationWhy             = localPrefix + "why"
+	AnnotationProblem         = localPrefix + "problem"
+	AnnotationSource          = localPrefix + "manifest"
+	AnnotationRejected        = localPrefix + "rejected"         // why a newer version was given up
+	AnnotationRejectedVersion = localPrefix + "rejected-version" // UID/SpecHash
+	AnnotationRejectedLog     = localPrefix + "rejected-log"     // its last lines
 )
+
+// IsLocal tells whether an annotation is one that the local API adds, and so belongs neither in the runtime nor in the
+// Kubernetes API.
+func IsLocal(key string) bool {
+	return slices.Contains([]string{AnnotationState, AnnotationWhy, AnnotationProblem, AnnotationSource,
+		AnnotationRejected, AnnotationRejectedVersion, AnnotationRejectedLog}, key)
+}
 
 // Pod returns the pod with its status, in the terms of the kubelet: phase, conditions and container statuses. before
 // is what was shown last, from which times of unchanged conditions are kept; it may be nil. The result shares its spec
 // with v.Want, which nobody may change.
 func Pod(v View, before *corev1.Pod) *corev1.Pod {
 	pod := skeleton(v, before)
-	pod.Annotations[AnnotationState] = v.Decision.State.String()
-	if why := explanation(v); why != "" {
-		pod.Annotations[AnnotationWhy] = why
-		pod.Status.Message = why
-	}
-	if v.Problem != "" {
-		pod.Annotations[AnnotationProblem] = v.Problem
-	}
-	uid := string(pod.UID)
+	annotate(pod, v)
+	pod.Status.Message = explanation(v)
+	pod.Status.QOSClass = v.QOS
 	pod.Status.InitContainerStatuses = containerStatuses(pod, pod.Spec.InitContainers, v)
 	pod.Status.ContainerStatuses = containerStatuses(pod, pod.Spec.Containers, v)
-	if initialized(pod) {
-		pod.Status.Phase = phase(pod, v)
-	} else {
-		pod.Status.Phase = corev1.PodPending
-		for i := range pod.Status.ContainerStatuses {
-			if w := pod.Status.ContainerStatuses[i].State.Waiting; w != nil && w.Reason == creating {
-				w.Reason = "PodInitializing"
-			}
-		}
-	}
+	slices.SortFunc(pod.Status.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return cmp.Compare(a.Name, b.Name) })
+	pod.Status.Phase = phase(pod, v)
 	if v.Want == nil && before != nil {
 		pod.Status.Phase = before.Status.Phase // its containers go one after the other
 	}
@@ -85,12 +91,28 @@ func Pod(v View, before *corev1.Pod) *corev1.Pod {
 		}
 	}
 	pod.Status.PodIP, pod.Status.PodIPs = podIPs(pod, v)
-	if started := startTime(uid, v); !started.IsZero() {
-		at := metav1.NewTime(started)
-		pod.Status.StartTime = &at
+	pod.Status.StartTime = startTime(pod, v, before)
+	if pastDeadline(pod, v.Now) {
+		pod.Status.Phase, pod.Status.Reason, pod.Status.Message = corev1.PodFailed, deadlineExceeded, deadlineMessage
 	}
 	pod.Status.Conditions = conditions(pod, v, before)
 	return pod
+}
+
+func annotate(pod *corev1.Pod, v View) {
+	add := func(key, value string) {
+		if value != "" {
+			pod.Annotations[key] = value
+		}
+	}
+	pod.Annotations[AnnotationState] = v.Decision.State.String()
+	add(AnnotationWhy, explanation(v))
+	add(AnnotationProblem, v.Problem)
+	if v.Rejected != nil {
+		add(AnnotationRejected, v.Rejected.Reason)
+		add(AnnotationRejectedVersion, v.Rejected.Version)
+		add(AnnotationRejectedLog, strings.Join(v.Rejected.Log, "\n"))
+	}
 }
 
 // skeleton is the wanted pod, or, for a pod whose manifest is gone, what was shown of it last or the runtime still
@@ -140,62 +162,7 @@ func remains(v View) corev1.Pod {
 	return pod
 }
 
-func explanation(v View) string {
-	if v.Failure != "" {
-		return v.Failure
-	}
-	return v.Decision.Why
-}
-
-// phase follows the kubelet's rule: Pending until every container was started once, then Running, and Succeeded or
-// Failed only where the restart policy lets a pod end.
-func phase(pod *corev1.Pod, v View) corev1.PodPhase {
-	started, succeeded, failed := 0, 0, 0
-	for _, s := range pod.Status.ContainerStatuses {
-		switch {
-		case s.State.Running != nil, s.LastTerminationState.Terminated != nil:
-			started++
-		case s.State.Terminated != nil:
-			started++
-			if s.State.Terminated.ExitCode == 0 {
-				succeeded++
-			} else {
-				failed++
-			}
-		}
-	}
-	all := len(pod.Status.ContainerStatuses)
-	switch {
-	case started < all || all == 0:
-		return corev1.PodPending
-	case v.Decision.State == lifecycle.Completed && succeeded == all:
-		return corev1.PodSucceeded
-	case v.Decision.State == lifecycle.Completed && failed > 0:
-		return corev1.PodFailed
-	}
-	return corev1.PodRunning
-}
-
-// initialized tells whether every init container has ended well or, a sidecar, has started; what ran before the main
-// containers may have been removed since.
-func initialized(pod *corev1.Pod) bool {
-	for _, s := range pod.Status.ContainerStatuses {
-		if s.ContainerID != "" {
-			return true
-		}
-	}
-	for i := range pod.Status.InitContainerStatuses {
-		s := &pod.Status.InitContainerStatuses[i]
-		done := s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
-		if isSidecar(&pod.Spec.InitContainers[i]) {
-			done = *s.Started
-		}
-		if !done {
-			return false
-		}
-	}
-	return true
-}
+func explanation(v View) string { return cmp.Or(v.Failure, v.Decision.Why) }
 
 func podIPs(pod *corev1.Pod, v View) (string, []corev1.PodIP) {
 	var ips []corev1.PodIP
@@ -216,57 +183,20 @@ func podIPs(pod *corev1.Pod, v View) (string, []corev1.PodIP) {
 	return ips[0].IP, ips
 }
 
-// startTime is when the first sandbox of this version that is still known was made.
-func startTime(uid string, v View) time.Time {
+// startTime is when the first sandbox of this version that is still known was made, or was shown to have been.
+func startTime(pod *corev1.Pod, v View, before *corev1.Pod) *metav1.Time {
+	if before != nil && before.UID == pod.UID && before.Status.StartTime != nil {
+		return before.Status.StartTime
+	}
 	var first time.Time
 	for _, sb := range v.Seen.Sandboxes {
-		if sb.UID == uid && (first.IsZero() || sb.CreatedAt.Before(first)) {
+		if sb.UID == string(pod.UID) && (first.IsZero() || sb.CreatedAt.Before(first)) {
 			first = sb.CreatedAt
 		}
 	}
-	return first
-}
-
-// conditions are the kubelet's five; the time of a condition changes only with its value.
-func conditions(pod *corev1.Pod, v View, before *corev1.Pod) []corev1.PodCondition {
-	sandbox := slices.ContainsFunc(v.Seen.Sandboxes, func(sb lifecycle.Sandbox) bool { return sb.Ready && sb.UID == string(pod.UID) })
-	reason, message := "ContainersNotReady", ""
-	var names []string
-	for _, s := range pod.Status.ContainerStatuses {
-		if !s.Ready {
-			names = append(names, s.Name)
-		}
+	if first.IsZero() {
+		return nil
 	}
-	switch {
-	case pod.Status.Phase == corev1.PodSucceeded:
-		reason = "PodCompleted"
-	case len(names) > 0:
-		message = fmt.Sprintf("containers with unready status: [%s]", strings.Join(names, " "))
-	}
-	out := []corev1.PodCondition{
-		condition(corev1.PodReadyToStartContainers, sandbox, "", ""),
-		condition(corev1.PodInitialized, initialized(pod), "ContainersNotInitialized", ""),
-		condition(corev1.PodReady, v.Ready, reason, message),
-		condition(corev1.ContainersReady, v.Ready, reason, message),
-		condition(corev1.PodScheduled, true, "", ""),
-	}
-	for i := range out {
-		out[i].LastTransitionTime = metav1.NewTime(v.Now)
-		if before == nil {
-			continue
-		}
-		for _, old := range before.Status.Conditions {
-			if old.Type == out[i].Type && old.Status == out[i].Status {
-				out[i].LastTransitionTime = old.LastTransitionTime
-			}
-		}
-	}
-	return out
-}
-
-func condition(kind corev1.PodConditionType, is bool, reason, message string) corev1.PodCondition {
-	if is {
-		return corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue}
-	}
-	return corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reason, Message: message}
+	at := metav1.NewTime(first)
+	return &at
 }

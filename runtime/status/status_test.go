@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/slipway-k8s/slipway/runtime/lastgood"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
@@ -45,6 +47,27 @@ spec:
   - {name: more, image: "registry.example/more:1"}
 `
 
+const everything = `
+apiVersion: v1
+kind: Pod
+metadata: {name: all, namespace: kube-system, uid: "1"}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - {name: first, image: "registry.example/first:1"}
+  - {name: side, image: "registry.example/side:1", restartPolicy: Always}
+  containers:
+  - name: main
+    image: registry.example/main:1
+    resources: {requests: {cpu: 100m}, limits: {memory: 64Mi}}
+    volumeMounts:
+    - {name: data, mountPath: /data}
+    - {name: data, mountPath: /plain, readOnly: true}
+    - {name: data, mountPath: /deep, readOnly: true, recursiveReadOnly: IfPossible}
+  - {name: batch, image: "registry.example/batch:1"}
+  volumes: [{name: data, hostPath: {path: /srv}}]
+`
+
 func want(t testing.TB, text string) *manifest.StaticPod {
 	t.Helper()
 	p, err := manifest.Parse([]byte(text), "/etc/kubernetes/manifests/pod.yaml", "n1")
@@ -70,12 +93,40 @@ func exited(name string, attempt uint32, code int32) lifecycle.Container {
 	return c
 }
 
+func hooked(c lifecycle.Container, state lifecycle.HookState, message string) lifecycle.Container {
+	c.Hook = lifecycle.Hook{State: state, Message: message}
+	return c
+}
+
+func created(name string) lifecycle.Container {
+	c := running(name, 0, false)
+	c.State, c.StartedAt, c.Probe = lifecycle.ContainerCreated, time.Time{}, lifecycle.Probe{}
+	return c
+}
+
+func lost(name string) lifecycle.Container {
+	c := exited(name, 0, 255)
+	c.State = lifecycle.ContainerUnknown
+	return c
+}
+
 func sandbox() []lifecycle.Sandbox {
 	return []lifecycle.Sandbox{{ID: "s0", UID: "1", Ready: true, HostNetwork: true, CreatedAt: noon}}
 }
 
 func podSandbox() []lifecycle.Sandbox {
 	return []lifecycle.Sandbox{{ID: "s0", UID: "1", Ready: true, IP: "10.244.0.5", CreatedAt: noon}}
+}
+
+// rejected is a pod that runs its former version.
+func rejected(t testing.TB) View {
+	return View{
+		Want: want(t, etcd), Ready: true, Problem: "the newest version was given up",
+		Rejected: &lastgood.Rejection{Pod: "kube-system/etcd-n1", Version: "2/2", UID: "2", Source: "/etc/kubernetes/manifests/pod.yaml", At: noon,
+			Reason: "etcd exited 3 times within 1m0s, last with exit code 1", Log: []string{"bad flag", "usage: etcd"}, Good: "1/1"},
+		Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{running("etcd", 0, true)}},
+		Decision: lifecycle.Decision{State: lifecycle.Running, Why: "etcd runs"},
+	}
 }
 
 // TestPod prints the status and the annotations of a pod in each state.
@@ -138,6 +189,62 @@ func TestPod(t *testing.T) {
 			}},
 			Decision: lifecycle.Decision{State: lifecycle.Completed, Why: "work has ended (exit code 0); more has ended (exit code 0)"},
 		},
+		"hook-runs": {
+			Want: want(t, etcd),
+			Seen: lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{
+				hooked(running("etcd", 1, true), lifecycle.HookRunning, "the post-start hook runs since 12:00:02"), exited("etcd", 0, 1)}},
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "etcd: the post-start hook runs"},
+		},
+		"hook-failed": {
+			Want: want(t, job),
+			Seen: lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{
+				exited("prepare", 0, 0), hooked(running("work", 0, true), lifecycle.HookFailed, "exec: exit code 3")}},
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "stopping work: its post-start hook failed"},
+		},
+		"everything": {
+			Want: want(t, everything), Ready: true, QOS: corev1.PodQOSBurstable, RecursiveReadOnly: true,
+			Users: map[string]*corev1.LinuxContainerUser{"main-id": {UID: 1000, GID: 1000, SupplementalGroups: []int64{7}}},
+			Seen: lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{
+				running("side", 0, true), running("main", 0, true), exited("batch", 0, 42)}},
+			Decision: lifecycle.Decision{State: lifecycle.Running, Why: "main runs"},
+		},
+		"past-its-deadline": {
+			Want:     want(t, strings.Replace(etcd, "spec:", "spec:\n  activeDeadlineSeconds: 60", 1)),
+			Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{exited("etcd", 0, 137)}},
+			Decision: lifecycle.Decision{State: lifecycle.Completed, Why: "past its deadline of 1m0s"},
+		},
+		"init-failed-for-good": {
+			Want:     want(t, strings.Replace(job, "OnFailure", "Never", 1)),
+			Seen:     lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{exited("prepare", 0, 1)}},
+			Decision: lifecycle.Decision{State: lifecycle.Completed, Why: "prepare has failed (exit code 1)"},
+		},
+		"failed-for-good": {
+			Want:     want(t, strings.Replace(job, "OnFailure", "Never", 1)),
+			Seen:     lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{exited("work", 0, 0), exited("more", 0, 1)}},
+			Decision: lifecycle.Decision{State: lifecycle.Completed, Why: "work has ended (exit code 0); more has ended (exit code 1)"},
+		},
+		"start-fails": {
+			Want: want(t, job), Failure: "start container work (attempt 0): exec format error",
+			Seen:     lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{created("work"), exited("prepare", 0, 0)}},
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "starting work"},
+		},
+		"create-fails": {
+			Want: want(t, etcd), Failure: "start container etcd (attempt 0): creating container etcd: no such user",
+			Seen:     lifecycle.Observed{Sandboxes: sandbox()},
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "starting etcd"},
+		},
+		"image-never": {
+			Want: want(t, strings.Replace(etcd, "{name: etcd, image", "{name: etcd, imagePullPolicy: Never, image", 1)),
+			Seen: lifecycle.Observed{Sandboxes: sandbox(), Images: map[string]lifecycle.Image{
+				"registry.example/etcd:3": {Err: "not in the store", FailedAt: noon}}},
+			Decision: lifecycle.Decision{State: lifecycle.Pulling, Why: "not in the store", Wake: noon.Add(time.Minute)},
+		},
+		"unknown-to-the-runtime": {
+			Want:     want(t, etcd),
+			Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{lost("etcd")}},
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "starting etcd"},
+		},
+		"rejected": rejected(t),
 		"terminating-unknown": {
 			Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{running("b", 0, true), running("a", 1, true), exited("a", 0, 1)}},
 			Decision: lifecycle.Decision{State: lifecycle.Terminating, Why: "manifest removed: stopping a, b"},

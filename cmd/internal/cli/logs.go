@@ -2,105 +2,129 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/slipway-k8s/slipway/runtime/status"
 )
 
+// logsFlags are those of logs.
+type logsFlags struct {
+	follow, previous, timestamps bool
+	tail                         int
+	since, container             string
+}
+
 func newLogs(std Streams, g *global) *cobra.Command {
-	var f struct {
-		follow    bool
-		tail      int
-		container string
-	}
+	var f logsFlags
 	cmd := &cobra.Command{
-		Use: "logs COMPONENT", Short: "Print the log of a component", Args: oneArgument("component", "slipway logs etcd"),
-		Long: "logs prints the log of the newest attempt of a static pod's container. COMPONENT is a pod's name with or without the node\n" +
-			"(etcd, kube-apiserver-node1), optionally as NAMESPACE/NAME. The files are read directly: neither the supervisor nor the API\n" +
-			"server needs to run.",
-		Example:           "  slipway logs kube-apiserver -f\n  slipway logs etcd --tail 50",
-		ValidArgsFunction: completeComponents(g),
+		Use: "logs POD [CONTAINER]", Short: "Print the log of a container", Args: podAndContainer("slipway logs etcd"),
+		Long: "logs prints the log of the newest attempt of a static pod's container, with what was rotated away and compressed meanwhile.\n" +
+			podHelp + " The files are read directly: neither the supervisor nor the API server needs to run.",
+		Example: "  slipway logs kube-apiserver -f\n" +
+			"  slipway logs etcd --tail 50\n" +
+			"  slipway logs etcd --previous --timestamps     what the attempt before the newest wrote\n" +
+			"  slipway logs kube-system/web nginx --since 10m",
+		ValidArgsFunction: completePods(g, 1, true),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runLogs(cmd.Context(), std, g, args[0], f.container, f.tail, f.follow)
+			if len(args) > 1 && f.container != "" && f.container != args[1] {
+				return fmt.Errorf("two containers are named: %q and, with --container, %q", args[1], f.container)
+			}
+			if len(args) > 1 {
+				f.container = args[1]
+			}
+			return runLogs(cmd.Context(), std, g, args[0], f)
 		},
 	}
-	cmd.Flags().BoolVarP(&f.follow, "follow", "f", false, "go on with what is appended, and with the next attempt")
-	cmd.Flags().IntVar(&f.tail, "tail", 0, "only the last `LINES`; 0 means all")
-	cmd.Flags().StringVarP(&f.container, "container", "c", "", "the container, where the pod has several")
+	flags := cmd.Flags()
+	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with what is appended, and with the next attempts")
+	flags.BoolVarP(&f.previous, "previous", "p", false, "the attempt before the newest")
+	flags.IntVar(&f.tail, "tail", -1, "only the last `LINES`; -1 means all")
+	flags.StringVar(&f.since, "since", "", "only what was written since `WHEN`: a duration such as 10m, or a time such as 2026-03-01T12:00:00Z")
+	flags.BoolVar(&f.timestamps, "timestamps", false, "print the time before each line")
+	flags.StringVarP(&f.container, "container", "c", "", "the container, where the pod has several")
+	if err := cmd.RegisterFlagCompletionFunc("container", completeContainers(g)); err != nil {
+		panic(err) // the flag is there, and this is the first function for it
+	}
 	return cmd
 }
 
-func runLogs(ctx context.Context, std Streams, g *global, component, container string, tail int, follow bool) error {
-	namespace, pod, err := findLogs(g, component)
+func runLogs(ctx context.Context, std Streams, g *global, typed string, f logsFlags) error {
+	since, err := sinceTime(f.since, time.Now())
 	if err != nil {
 		return err
 	}
-	path, err := status.LatestLog(g.paths().PodLogs, namespace, pod, container)
+	podLogs := locate(g.paths()).PodLogs
+	pod, err := findLogs(ctx, g, podLogs, typed)
 	if err != nil {
 		return err
 	}
-	if tail > 0 && !follow {
-		lines, err := status.Tail(path, tail)
-		for _, line := range lines {
-			fmt.Fprintln(std.Out, line)
-		}
+	of := status.LogOf{Namespace: pod.namespace, Pod: pod.name, Container: f.container, Attempt: status.NewestAttempt}
+	if f.previous {
+		of.Attempt = status.PreviousAttempt
+	}
+	path, err := status.FindLog(podLogs, of)
+	if err != nil {
 		return err
 	}
-	return status.Copy(ctx, path, follow, std.Out)
+	return status.CopyLog(ctx, path, status.LogOptions{Tail: f.tail, Since: since, Timestamps: f.timestamps, Follow: f.follow}, std.Out)
 }
 
-// findLogs returns the namespace and name of the pod that a component name means, by the log directories that exist:
-// NAMESPACE_NAME_UID.
-func findLogs(g *global, component string) (namespace, pod string, err error) {
-	podLogs := g.paths().PodLogs
-	wantNS, want, qualified := strings.Cut(component, "/")
-	if !qualified {
-		wantNS, want = "", component
+// sinceTime reads a duration before now, or a time; zero for "".
+func sinceTime(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
 	}
-	if strings.ContainsAny(component, `*?[\`) {
-		return "", "", fmt.Errorf("%q is not the name of a component", component)
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("--since: %q is neither a duration such as 10m nor a time such as 2026-03-01T12:00:00Z", text)
+	}
+	return t, nil
+}
+
+// findLogs returns the pod that a user means: one that the supervisor tells of, else one that has log directories,
+// NAMESPACE_NAME_UID.
+func findLogs(ctx context.Context, g *global, podLogs, typed string) (podName, error) {
+	if list, err := newLocal(g.paths().SupervisorSocket).pods(ctx); err == nil {
+		if pod, err := findPod(typed, podNames(list)); err == nil {
+			return pod, nil
+		}
 	}
 	dirs, err := filepath.Glob(filepath.Join(podLogs, "*_*_*"))
 	if err != nil {
-		return "", "", fmt.Errorf("reading %q: %w", podLogs, err)
+		return podName{}, fmt.Errorf("reading %q: %w", podLogs, err)
 	}
-	found := map[string]bool{}
-	names := map[string]bool{}
+	seen := map[podName]bool{}
+	var pods []podName
 	for _, dir := range dirs {
 		parts := strings.SplitN(filepath.Base(dir), "_", 3)
-		names[parts[0]+"/"+parts[1]] = true
-		if (parts[1] == want || strings.HasPrefix(parts[1], want+"-")) && (wantNS == "" || parts[0] == wantNS) {
-			found[parts[0]+"/"+parts[1]] = true
+		if p := (podName{namespace: parts[0], name: parts[1]}); !seen[p] {
+			seen[p] = true
+			pods = append(pods, p)
 		}
 	}
-	switch matches := sortedKeys(found); {
-	case len(matches) == 1:
-		namespace, pod, _ = strings.Cut(matches[0], "/")
-		return namespace, pod, nil
-	case len(matches) > 1:
-		return "", "", fmt.Errorf("%q may mean any of: %s", component, strings.Join(matches, ", "))
-	case len(names) == 0:
-		return "", "", withHint(fmt.Errorf("no pod has a log below %s", podLogs), supervisorHint(g))
+	pod, err := findPod(typed, pods)
+	if hint := (*hinted)(nil); errors.As(err, &hint) && len(pods) == 0 {
+		return podName{}, withHint(fmt.Errorf("no pod has a log below %s", podLogs), supervisorHint(g))
 	}
-	return "", "", withHint(fmt.Errorf("no pod named %q has a log", component), "there are logs of: "+strings.Join(sortedKeys(names), ", "))
+	return pod, err
 }
 
-// completeComponents offers the pods that the supervisor runs.
-func completeComponents(g *global) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		list, err := newLocal(g.paths().SupervisorSocket).pods(cmd.Context())
-		if err != nil || len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+// podAndContainer wants a pod, and takes a container.
+func podAndContainer(example string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 || len(args) == 2 {
+			return nil
 		}
-		var names []string
-		for _, p := range list.Items {
-			names = append(names, p.Name)
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return withHint(fmt.Errorf("%s takes a pod and perhaps a container, not %d arguments", cmd.CommandPath(), len(args)), "for example: "+example)
 	}
 }
 

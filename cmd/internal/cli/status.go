@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,6 +126,7 @@ func locate(p config.Paths) places {
 	var kubelet struct {
 		StaticPodPath            string `json:"staticPodPath"`
 		ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint"`
+		PodLogsDir               string `json:"podLogsDir"`
 		Authentication           struct {
 			X509 struct {
 				ClientCAFile string `json:"clientCAFile"`
@@ -138,6 +140,7 @@ func locate(p config.Paths) places {
 	if kubelet.StaticPodPath != "" {
 		at.Manifests = kubelet.StaticPodPath
 	}
+	at.PodLogs = cmp.Or(kubelet.PodLogsDir, at.PodLogs)
 	if kubelet.ContainerRuntimeEndpoint != "" {
 		at.Runtime = strings.TrimPrefix(kubelet.ContainerRuntimeEndpoint, "unix://")
 	}

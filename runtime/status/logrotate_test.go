@@ -1,0 +1,189 @@
+package status
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// rotate does what the kubelet does to a log: another name, and after that the runtime opens a new file.
+func rotate(t *testing.T, path, stamp string) string {
+	t.Helper()
+	rotated := path + "." + stamp
+	if err := os.Rename(path, rotated); err != nil {
+		t.Fatal(err)
+	}
+	return rotated
+}
+
+// squeeze compresses a rotated log as the kubelet does: into a temporary file, which takes the name, and then the
+// original goes.
+func squeeze(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	if _, err := z.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".tmp", out.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".tmp", path+".gz"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rotatedLog has the lines 1 to 6 in four files: compressed, rotated twice, and the one that is written to.
+func rotatedLog(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "etcd", "0.log")
+	line := func(n int) string { return fmt.Sprintf("2026-03-01T12:00:%02d.5Z stdout F %d\n", n, n) }
+	write(t, path, line(1)+line(2))
+	squeeze(t, rotate(t, path, "20260301-120001"))
+	write(t, path, line(3)+"2026-03-01T12:00:04.5Z stdout P 4 be")
+	write(t, path, "\n")
+	rotate(t, path, "20260301-120002")
+	write(t, path, "2026-03-01T12:00:04.6Z stdout F gun\n"+line(5))
+	rotate(t, path, "20260301-120003")
+	write(t, path, line(6))
+	write(t, path+".20260301-120003.tmp", "half of a copy")
+	write(t, filepath.Join(filepath.Dir(path), "1.log"), line(7))
+	return path
+}
+
+func read(t *testing.T, path string, o LogOptions) []string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := CopyLog(t.Context(), path, o, &out); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+}
+
+// TestRotatedLogIsOne reads what was rotated away as the beginning of the log.
+func TestRotatedLogIsOne(t *testing.T) {
+	path := rotatedLog(t)
+	all := []string{"1", "2", "3", "4 begun", "5", "6"}
+	if got := read(t, path, LogOptions{Tail: -1}); !slices.Equal(got, all) {
+		t.Errorf("the whole log: %q, want %q", got, all)
+	}
+	for n := 1; n <= len(all)+2; n++ {
+		want := all[max(0, len(all)-n):]
+		if got := read(t, path, LogOptions{Tail: n}); !slices.Equal(got, want) {
+			t.Errorf("the last %d lines: %q, want %q", n, got, want)
+		}
+		if got, err := Tail(path, n); err != nil || !slices.Equal(got, want) {
+			t.Errorf("Tail(%d): %q, %v, want %q", n, got, err, want)
+		}
+	}
+	for second := range 8 {
+		since := time.Date(2026, 3, 1, 12, 0, second, 0, time.UTC)
+		want := append([]string{}, all[max(0, min(second-1, len(all))):]...)
+		if len(want) == 0 {
+			want = []string{""}
+		}
+		if got := read(t, path, LogOptions{Tail: -1, Since: since}); !slices.Equal(got, want) {
+			t.Errorf("since %v: %q, want %q", since, got, want)
+		}
+	}
+	want := []string{"2026-03-01T12:00:04.5Z 4 begun", "2026-03-01T12:00:05.5Z 5", "2026-03-01T12:00:06.5Z 6"}
+	if got := read(t, path, LogOptions{Tail: 3, Timestamps: true}); !slices.Equal(got, want) {
+		t.Errorf("with times: %q, want %q", got, want)
+	}
+}
+
+// TestTailOfALongLog finds the end of a log without the whole of it, wherever its lines lie to the blocks that it reads.
+func TestTailOfALongLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	var text strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&text, "%sstdout P %d %s\n%sstdout F .\n", at, i, strings.Repeat("x", i%97), at)
+	}
+	write(t, path, text.String())
+	for _, n := range []int{1, 500, 1000, 5000, 19_999, 20_000, 30_000} {
+		got := read(t, path, LogOptions{Tail: n})
+		first := max(0, 20_000-n)
+		if want := fmt.Sprintf("%d %s.", first, strings.Repeat("x", first%97)); len(got) != 20_000-first || got[0] != want {
+			t.Errorf("the last %d: %d lines from %q, want %d from %q", n, len(got), got[0], 20_000-first, want)
+		}
+	}
+	// What has no lines at all is not collected.
+	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 3*maxLine), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Tail(path, 1); err != nil || len(got) > 3 {
+		t.Errorf("of bytes without a line: %d lines, %v", len(got), err)
+	}
+}
+
+// TestFollowFromTheEnd begins with the last lines and goes on.
+func TestFollowFromTheEnd(t *testing.T) {
+	for n, begin := range map[int]string{1: "6\n", 3: "4 begun\n5\n6\n"} {
+		path := rotatedLog(t)
+		os.Remove(filepath.Join(filepath.Dir(path), "1.log"))
+		f := follow(t, path, LogOptions{Tail: n})
+		f.expect(t, begin)
+		write(t, path, at+"stdout F new\n")
+		f.expect(t, begin+"new\n")
+		f.end()
+		if err := <-f.done; err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+}
+
+// TestFollowLosesNothing rotates faster than a reader may look, compresses what it reads, and starts the next attempt
+// with a rotated log: every line comes once and in order.
+func TestFollowLosesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "etcd", "0.log")
+	n, want := 0, ""
+	line := func() string {
+		n++
+		want += fmt.Sprintf("%d\n", n)
+		return fmt.Sprintf("%sstdout F %d\n", at, n)
+	}
+	write(t, path, line())
+	f := follow(t, path, LogOptions{Tail: -1})
+	f.expect(t, want)
+	var last string
+	for i := range 50 {
+		write(t, path, line())
+		if last != "" && i%3 > 0 {
+			squeeze(t, last)
+		}
+		last = rotate(t, path, fmt.Sprintf("20260301-1200%02d", i))
+		if i%2 == 0 {
+			write(t, last, line()) // by a runtime that was not yet told
+		}
+		write(t, path, line())
+	}
+	f.expect(t, want)
+	next := filepath.Join(filepath.Dir(path), "1.log")
+	staged := filepath.Join(t.TempDir(), "1.log")
+	write(t, next+".20260301-130000", line())
+	write(t, staged, line())
+	if err := os.Rename(staged, next); err != nil {
+		t.Fatal(err)
+	}
+	f.expect(t, want)
+	f.end()
+	if err := <-f.done; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
