@@ -65,11 +65,11 @@ type CgroupResources struct {
 	PIDs      *int64
 }
 
-// PodCgroup is what the pod's own cgroup holds its containers to together. A limit counts only if every container has
-// one. Kubernetes v1.36.3 pkg/kubelet/cm/helpers_linux.go:121.
+// PodCgroup is what the pod's own cgroup holds its containers to together. Of the containers' limits one counts only if
+// every container has it. Kubernetes v1.36.3 pkg/kubelet/cm/helpers_linux.go:121.
 func PodCgroup(pod *corev1.Pod, n Node) CgroupResources {
 	class := QOSClass(pod)
-	requests, limits := total(pod, requestsOf), total(pod, limitsOf)
+	requests := withOverhead(pod, podRequests(pod), false)
 	shares := int64(minShares)
 	if class != corev1.PodQOSBestEffort {
 		shares = cpuShares(requests.Cpu().MilliValue())
@@ -81,20 +81,29 @@ func PodCgroup(pod *corev1.Pod, n Node) CgroupResources {
 	if class == corev1.PodQOSBestEffort {
 		return out
 	}
-	cpu, memory := true, true
-	for c := range containers(pod) {
-		cpu = cpu && !c.Resources.Limits.Cpu().IsZero()
-		memory = memory && !c.Resources.Limits.Memory().IsZero()
-	}
-	if cpu && n.CPUCFSQuota {
+	limits := withOverhead(pod, podLimits(pod), true)
+	if limitedAsWhole(pod, corev1.ResourceCPU) && n.CPUCFSQuota {
 		quota, period := cpuQuota(limits.Cpu().MilliValue(), n.quotaPeriod()), n.quotaPeriod().Microseconds()
 		out.CPUQuota, out.CPUPeriod = &quota, &period
 	}
-	if memory {
+	if limitedAsWhole(pod, corev1.ResourceMemory) {
 		limit := limits.Memory().Value()
 		out.Memory = &limit
 	}
 	return out
+}
+
+// limitedAsWhole tells whether there is a limit for all of the pod: its own, or one of each container.
+func limitedAsWhole(pod *corev1.Pod, name corev1.ResourceName) bool {
+	if q := podResources(pod).Limits[name]; !q.IsZero() {
+		return true
+	}
+	for c := range containers(pod) {
+		if q := c.Resources.Limits[name]; q.IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 // QOSCgroup is the cgroup of a class for the pods that run at present: burstable pods together get what they ask for,
@@ -109,7 +118,7 @@ func QOSCgroup(class corev1.PodQOSClass, pods []*corev1.Pod, n Node) (parent str
 		var milli int64
 		for _, pod := range pods {
 			if QOSClass(pod) == class {
-				requests := total(pod, requestsOf)
+				requests := withOverhead(pod, podRequests(pod), false)
 				milli += requests.Cpu().MilliValue()
 			}
 		}

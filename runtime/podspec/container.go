@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -37,8 +38,8 @@ type Attempt struct {
 	PodIPs []string // the sandbox's; not looked at for a pod on the host's network
 	// Watched is the fingerprint of the host files that the pod watches, recorded as AnnotationWatched; "" is not.
 	Watched string
-	// Files are the contents of EnvFiles, by path. A file that does not exist is left out.
-	Files map[string][]byte
+	// Files are the contents of EnvFiles. A file that does not exist is left out.
+	Files map[VolumeFile][]byte
 	// Volumes are the images of the pod's image volumes as the store has them, by reference: "sha256:…".
 	Volumes map[string]string
 }
@@ -47,22 +48,21 @@ type Attempt struct {
 // this image or pod cannot give, such as runAsNonRoot with an image of root's. Kubernetes v1.36.3
 // pkg/kubelet/kuberuntime/kuberuntime_container.go:343.
 func Container(p *manifest.StaticPod, c *corev1.Container, a Attempt, n Node) (*runtimeapi.ContainerConfig, error) {
-	attempt, img := a.Number, a.Image
-	env, err := environment(p, c, n, podIPs(p, a, n))
+	env, err := environment(p, c, a, n)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.Name, err)
 	}
-	security, err := containerSecurity(p.Pod, c, img, n)
+	security, err := containerSecurity(p.Pod, c, a.Image, n)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.Name, err)
 	}
-	mounts, err := mounts(p, c, attempt, n)
+	mounts, err := mounts(p, c, a, env, n)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", c.Name, err)
 	}
 	config := &runtimeapi.ContainerConfig{
-		Metadata:    &runtimeapi.ContainerMetadata{Name: c.Name, Attempt: attempt},
-		Image:       &runtimeapi.ImageSpec{Image: img.ID, UserSpecifiedImage: c.Image},
+		Metadata:    &runtimeapi.ContainerMetadata{Name: c.Name, Attempt: a.Number},
+		Image:       &runtimeapi.ImageSpec{Image: a.Image.ID, UserSpecifiedImage: c.Image},
 		Command:     env.expandAll(c.Command),
 		Args:        env.expandAll(c.Args),
 		WorkingDir:  c.WorkingDir,
@@ -70,7 +70,7 @@ func Container(p *manifest.StaticPod, c *corev1.Container, a Attempt, n Node) (*
 		Mounts:      mounts,
 		Labels:      podLabels(p),
 		Annotations: containerAnnotations(p.Pod, c, a),
-		LogPath:     LogPath(c.Name, attempt),
+		LogPath:     LogPath(c.Name, a.Number),
 		Stdin:       c.Stdin,
 		StdinOnce:   c.StdinOnce,
 		Tty:         c.TTY,
@@ -80,7 +80,16 @@ func Container(p *manifest.StaticPod, c *corev1.Container, a Attempt, n Node) (*
 		},
 	}
 	config.Labels[LabelContainerName] = c.Name
+	if l := c.Lifecycle; l != nil && l.StopSignal != nil {
+		config.StopSignal = signal(*l.StopSignal)
+	}
 	return config, nil
+}
+
+// signal is the runtime's number of a signal; 0 leaves it to the image.
+func signal(s corev1.Signal) runtimeapi.Signal {
+	name := strings.NewReplacer("+", "PLUS", "-", "MINUS").Replace(string(s))
+	return runtimeapi.Signal(runtimeapi.Signal_value[name])
 }
 
 // podIPs are the addresses that a container of the pod may be told.

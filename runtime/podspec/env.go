@@ -22,23 +22,28 @@ type env struct {
 	values map[string]string
 }
 
-func environment(p *manifest.StaticPod, c *corev1.Container, n Node, podIPs []string) (env, error) {
+func environment(p *manifest.StaticPod, c *corev1.Container, a Attempt, n Node) (env, error) {
 	e := env{values: map[string]string{}}
 	for _, v := range c.Env {
-		value := e.expand(v.Value)
+		value, set := e.expand(v.Value), true
 		if from := v.ValueFrom; v.Value == "" && from != nil {
 			var err error
 			switch {
 			case from.FieldRef != nil:
-				value, err = fieldValue(p, from.FieldRef.FieldPath, n, podIPs)
+				value, err = fieldValue(p, from.FieldRef.FieldPath, n, podIPs(p, a, n))
 			case from.ResourceFieldRef != nil:
 				value, err = resourceValue(p.Pod, c, from.ResourceFieldRef, n)
+			case from.FileKeyRef != nil:
+				value, set, err = fileValue(p, from.FileKeyRef, a, n)
 			default:
 				err = fmt.Errorf("its source is not supported")
 			}
 			if err != nil {
 				return env{}, fmt.Errorf("variable %s: %w", v.Name, err)
 			}
+		}
+		if !set {
+			continue
 		}
 		if _, again := e.values[v.Name]; !again {
 			e.names = append(e.names, v.Name)
@@ -67,12 +72,18 @@ func (e env) expandAll(texts []string) []string {
 // expand replaces $(NAME) by the variable's value. An unknown or unclosed reference stays as it is, and $$ is one
 // dollar, so that $$(NAME) is text.
 func (e env) expand(s string) string {
+	text, _ := e.expandStrict(s)
+	return text
+}
+
+// expandStrict is expand, and names the references that are to no variable.
+func (e env) expandStrict(s string) (text string, missing []string) {
 	var out strings.Builder
 	for {
 		before, after, found := strings.Cut(s, "$")
 		out.WriteString(before)
 		if !found {
-			return out.String()
+			return out.String(), missing
 		}
 		switch {
 		case strings.HasPrefix(after, "$"):
@@ -88,6 +99,7 @@ func (e env) expand(s string) string {
 			if value, known := e.values[name]; known {
 				out.WriteString(value)
 			} else {
+				missing = append(missing, name)
 				out.WriteString("$(" + name + ")")
 			}
 			s = rest
@@ -146,8 +158,8 @@ func keyValues(m map[string]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// resourceValue is a request or limit in units of the divisor, rounded up. A limit that is not set is what the host
-// has.
+// resourceValue is a request or limit in units of the divisor, rounded up. A limit that is not set is the pod's, else
+// what the host has.
 func resourceValue(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector, n Node) (string, error) {
 	if ref.ContainerName != "" {
 		var named *corev1.Container
@@ -167,8 +179,13 @@ func resourceValue(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFie
 		list = c.Resources.Limits
 	}
 	q := list[corev1.ResourceName(name)]
+	if whole := podResources(pod).Limits[corev1.ResourceName(name)]; kind == "limits" && q.IsZero() {
+		q = whole
+	}
 	if kind == "limits" && q.IsZero() {
 		switch corev1.ResourceName(name) {
+		case corev1.ResourceEphemeralStorage:
+			q = *resource.NewQuantity(n.EphemeralStorage, resource.BinarySI)
 		case corev1.ResourceCPU:
 			q = *resource.NewQuantity(n.CPUs, resource.DecimalSI)
 		case corev1.ResourceMemory:

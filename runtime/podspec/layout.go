@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -24,6 +25,11 @@ const (
 	WriteFile
 	// MountTmpfs: a directory with a tmpfs of Size bytes (0: the kernel's default) mounted on it, unless one is there.
 	MountTmpfs
+	// MountHugePages: a directory with a hugetlbfs of pages of PageSize bytes mounted on it, unless one is there.
+	MountHugePages
+	// BindSubPath: SubPath of the directory Volume, bound to Path, unless it is there already. A link never leads out of
+	// Volume. What is missing of SubPath is made as directories with the mode of Volume.
+	BindSubPath
 	// NeedDir, NeedFile, NeedSocket, NeedCharDevice, NeedBlockDevice: it is there already, and of that type.
 	NeedDir
 	NeedFile
@@ -43,6 +49,10 @@ type HostPath struct {
 	Group   *int64 // owner group; nil leaves it
 	Content []byte
 	Size    int64
+	// PageSize is for MountHugePages, in bytes.
+	PageSize int64
+	// Volume and SubPath are for BindSubPath: an absolute path, and one below it.
+	Volume, SubPath string
 	// Field is what of the manifest asks for it, for messages; "" for what every pod has.
 	Field string
 }
@@ -95,7 +105,15 @@ func ContainerLayout(p *manifest.StaticPod, c *corev1.Container, a Attempt, n No
 			HostPath{Path: filepath.Dir(path), Mode: 0o750},
 			HostPath{Path: path, Kind: WriteFile, Mode: 0o666}) // whichever user the container runs as
 	}
-	return out, nil
+	env, err := environment(p, c, a, n)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	parts, err := subPathEntries(p, c, env, n)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	return append(out, parts...), nil
 }
 
 // hostPathEntry is what a hostPath's type asks for. The modes are the kubelet's.
@@ -141,19 +159,29 @@ func emptyDir(p *manifest.StaticPod, v *corev1.Volume, n Node, field string) []H
 			}
 		}
 	}
+	if m := string(v.EmptyDir.Medium); strings.HasPrefix(m, string(corev1.StorageMediumHugePages)) {
+		dir.Kind, dir.PageSize = MountHugePages, pageSize(v.EmptyDir.Medium, p.Pod)
+	}
 	// A kubelet that adopts the pod takes the marker as the sign that the volume is set up.
 	marker := filepath.Join(PodDir(p.UID, n), "plugins", "kubernetes.io~empty-dir", v.Name)
 	return []HostPath{dir, {Path: marker, Mode: 0o750}, {Path: filepath.Join(marker, "ready"), Kind: WriteFile, Mode: 0o644}}
 }
 
-// memoryLimit is what the pod's containers may use together; 0 when one of them has no limit.
-func memoryLimit(pod *corev1.Pod) int64 {
-	for c := range containers(pod) {
-		if c.Resources.Limits.Memory().IsZero() {
-			return 0
-		}
+// pageSize is that of an emptyDir's huge pages, in bytes: the medium's, else the one that the pod's containers request.
+func pageSize(m corev1.StorageMedium, pod *corev1.Pod) int64 {
+	size, named := manifest.HugePage(string(m))
+	if sizes := manifest.HugePageSizes(pod); !named && len(sizes) > 0 {
+		return sizes[0] // the only one: a manifest with more is invalid
 	}
-	limits := total(pod, limitsOf)
+	return size
+}
+
+// memoryLimit is what the pod's containers may use together; 0 when nothing limits them.
+func memoryLimit(pod *corev1.Pod) int64 {
+	if !limitedAsWhole(pod, corev1.ResourceMemory) {
+		return 0
+	}
+	limits := withOverhead(pod, podLimits(pod), true)
 	return limits.Memory().Value()
 }
 

@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"errors"
 	"fmt"
 	"path"
 
@@ -13,35 +14,74 @@ import (
 const etcHostsPath = "/etc/hosts"
 
 // mounts are the container's volumes, then the hosts file, then the termination log: the kubelet's order.
-func mounts(p *manifest.StaticPod, c *corev1.Container, attempt uint32, n Node) ([]*runtimeapi.Mount, error) {
+func mounts(p *manifest.StaticPod, c *corev1.Container, a Attempt, e env, n Node) ([]*runtimeapi.Mount, error) {
 	var out []*runtimeapi.Mount
-	for _, m := range c.VolumeMounts {
-		source, err := volumeSource(p, m.Name, n)
+	for i, m := range c.VolumeMounts {
+		from, err := volumeSource(p, m.Name, n)
 		if err != nil {
 			return nil, err
 		}
-		target := m.MountPath
+		sub, err := subPath(m, e)
+		if err != nil {
+			return nil, fmt.Errorf("mount %s: %w", m.MountPath, err)
+		}
+		recursive, err := recursiveReadOnly(m, n)
+		if err != nil {
+			return nil, fmt.Errorf("mount %s: %w", m.MountPath, err)
+		}
+		mount := &runtimeapi.Mount{
+			ContainerPath: m.MountPath, HostPath: from.path,
+			Readonly: m.ReadOnly || from.readOnly, RecursiveReadOnly: recursive,
+			Propagation: propagation(m.MountPropagation), SelinuxRelabel: n.SELinux && from.ours,
+		}
+		if !path.IsAbs(mount.ContainerPath) {
+			mount.ContainerPath = "/" + mount.ContainerPath
+		}
+		switch {
+		case from.image != "":
+			id := a.Volumes[from.image]
+			if id == "" {
+				return nil, fmt.Errorf("volume %s: the image %s is not in the runtime's store", m.Name, from.image)
+			}
+			mount.ImageSubPath = sub
+			mount.Image = &runtimeapi.ImageSpec{Image: id, UserSpecifiedImage: from.image, Annotations: p.Pod.Annotations}
+		case sub != "":
+			mount.HostPath = subPathTarget(p, c, i, m.Name, n)
+		}
+		out = append(out, mount)
+	}
+	if mountsHosts(c) {
+		out = append(out, &runtimeapi.Mount{ContainerPath: etcHostsPath, HostPath: etcHosts(p, n), SelinuxRelabel: n.SELinux})
+	}
+	if log := TerminationLog(p, c, a.Number, n); log != "" {
+		target := c.TerminationMessagePath
 		if !path.IsAbs(target) {
 			target = "/" + target
 		}
-		out = append(out, &runtimeapi.Mount{
-			ContainerPath: target, HostPath: source.path,
-			Readonly:    m.ReadOnly || source.readOnly,
-			Propagation: propagation(m.MountPropagation),
-		})
-	}
-	if mountsHosts(c) {
-		out = append(out, &runtimeapi.Mount{ContainerPath: etcHostsPath, HostPath: etcHosts(p, n)})
-	}
-	if log := TerminationLog(p, c, attempt, n); log != "" {
-		out = append(out, &runtimeapi.Mount{ContainerPath: c.TerminationMessagePath, HostPath: log})
+		out = append(out, &runtimeapi.Mount{ContainerPath: target, HostPath: log, SelinuxRelabel: n.SELinux})
 	}
 	return out, nil
 }
 
+// recursiveReadOnly tells whether what is mounted below a volume is read-only as well.
+func recursiveReadOnly(m corev1.VolumeMount, n Node) (bool, error) {
+	switch {
+	case m.RecursiveReadOnly == nil:
+		return false, nil
+	case *m.RecursiveReadOnly == corev1.RecursiveReadOnlyIfPossible:
+		return n.RecursiveReadOnlyMounts, nil
+	case *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled && !n.RecursiveReadOnlyMounts:
+		return false, errors.New("the runtime cannot make a mount read-only recursively")
+	}
+	return *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled, nil
+}
+
+// source is where a volume's content is.
 type source struct {
-	path     string
+	path     string // on the host; "" for an image
+	image    string // the reference of an image that is mounted as it is; else ""
 	readOnly bool
+	ours     bool // made for the pod, and so labelled for it
 }
 
 func volumeSource(p *manifest.StaticPod, name string, n Node) (source, error) {
@@ -54,11 +94,13 @@ func volumeSource(p *manifest.StaticPod, name string, n Node) (source, error) {
 		case v.HostPath != nil:
 			return source{path: v.HostPath.Path}, nil
 		case v.EmptyDir != nil:
-			return source{path: volumeDir(p, "empty-dir", name, n)}, nil
+			return source{path: volumeDir(p, "empty-dir", name, n), ours: true}, nil
 		case v.DownwardAPI != nil:
-			return source{path: volumeDir(p, "downward-api", name, n), readOnly: true}, nil
+			return source{path: volumeDir(p, "downward-api", name, n), readOnly: true, ours: true}, nil
 		case v.Projected != nil:
-			return source{path: volumeDir(p, "projected", name, n), readOnly: true}, nil
+			return source{path: volumeDir(p, "projected", name, n), readOnly: true, ours: true}, nil
+		case v.Image != nil:
+			return source{image: v.Image.Reference, readOnly: true}, nil
 		}
 		return source{}, fmt.Errorf("volume %s is of a type that is not supported", name)
 	}

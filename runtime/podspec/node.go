@@ -32,6 +32,7 @@ type Node struct {
 
 	CPUs              int64 // of the host, for limits.cpu of a container without one
 	MemoryCapacity    int64 // bytes, for the OOM score and for limits.memory
+	EphemeralStorage  int64 // bytes of the file system of KubeletRoot, for limits.ephemeral-storage; 0: not known
 	CPUCFSQuota       bool
 	CPUCFSQuotaPeriod time.Duration // 0 means 100 ms
 	PodPidsLimit      int64         // 0 or less means none

@@ -34,6 +34,17 @@ func testNode() Node {
 	}
 }
 
+// ableNode offers what there is.
+func ableNode() Node {
+	n := testNode()
+	n.Labels = map[string]string{"disk": "ssd", "rack": "4"}
+	n.AllowedUnsafeSysctls = []string{"kernel.msg*"}
+	n.RuntimeHandlers = []string{"", "runc", "gvisor"}
+	n.RecursiveReadOnlyMounts, n.ImageVolumes, n.SupplementalGroupsPolicy, n.SELinux = true, true, true, true
+	n.EphemeralStorage = 100 << 30
+	return n
+}
+
 func load(t *testing.T, name string) *manifest.StaticPod {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
@@ -49,10 +60,13 @@ func load(t *testing.T, name string) *manifest.StaticPod {
 
 // Everything the runtime and the host are told for a pod, as one file: the sandbox, each container, each path.
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kitchen-sink"} {
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kitchen-sink", "late-fields"} {
 		t.Run(name, func(t *testing.T) {
 			p, n := load(t, name), testNode()
-			if err := Refuse(p.Pod, testNode()); err != nil {
+			if name == "late-fields" {
+				n = ableNode()
+			}
+			if err := Refuse(p.Pod, n); err != nil {
 				t.Fatalf("refused: %v", err)
 			}
 			var ips []string
@@ -60,6 +74,11 @@ func TestGolden(t *testing.T) {
 				ips = []string{"10.244.0.5"}
 			}
 			attempt := Attempt{Number: 3, Image: Image{ID: "sha256:aa"}, PodIPs: ips}
+			if name == "late-fields" {
+				attempt.Watched = "0123"
+				attempt.Volumes = map[string]string{"example.com/art:v1": "sha256:bb"}
+				attempt.Files = map[VolumeFile][]byte{{Volume: PodDir(p.UID, n) + "/volumes/kubernetes.io~empty-dir/data", Path: "conf/env"}: []byte("# made\nOTHER='x'\nNAME='late one' # why\n")}
+			}
 			var out bytes.Buffer
 			section(t, &out, "sandbox", Sandbox(p, 0, n))
 			for c := range containers(p.Pod) {
@@ -105,7 +124,7 @@ func section(t *testing.T, out *bytes.Buffer, title string, m proto.Message) {
 }
 
 func describe(h HostPath) string {
-	kinds := []string{"dir", "make file", "write file", "tmpfs", "need dir", "need file", "need socket", "need char device", "need block device"}
+	kinds := []string{"dir", "make file", "write file", "tmpfs", "huge pages", "bind", "need dir", "need file", "need socket", "need char device", "need block device"}
 	s := fmt.Sprintf("%s %s %v", kinds[h.Kind], h.Path, h.Mode)
 	if h.Force {
 		s += " forced"
@@ -115,6 +134,12 @@ func describe(h HostPath) string {
 	}
 	if h.Size > 0 {
 		s += fmt.Sprintf(" size=%d", h.Size)
+	}
+	if h.PageSize > 0 {
+		s += fmt.Sprintf(" pagesize=%d", h.PageSize)
+	}
+	if h.Kind == BindSubPath {
+		s += fmt.Sprintf(" from %s of %s", h.SubPath, h.Volume)
 	}
 	if h.Content != nil {
 		s += fmt.Sprintf(" %q", h.Content)
@@ -287,40 +312,6 @@ func TestParseResolvConf(t *testing.T) {
 	want := DNS{[]string{"192.0.2.1", "2001:db8::1"}, []string{"b.example", "c"}, []string{"ndots:2", "rotate"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestUnsupportedIsNamed(t *testing.T) {
-	for spec, want := range map[string]string{
-		"activeDeadlineSeconds: 5":                                      "spec.activeDeadlineSeconds",
-		"runtimeClassName: gvisor":                                      "spec.runtimeClassName",
-		"hostUsers: false":                                              "spec.hostUsers",
-		"nodeSelector: {disk: ssd}":                                     "spec.nodeSelector[disk]",
-		"os: {name: windows}":                                           "spec.os.name",
-		"resources: {limits: {cpu: 1}}":                                 "spec.resources",
-		"volumes: [{name: v, nfs: {server: s, path: /p}}]":              "spec.volumes[0].nfs: nfs volumes are not supported",
-		"volumes: [{name: v, image: {reference: r}}]":                   "spec.volumes[0].image",
-		"securityContext: {sysctls: [{name: kernel.msgmax, value: a}]}": "spec.securityContext.sysctls[0]: kernel.msgmax is not among the safe ones",
-	} {
-		err := Refuse(pod(t, "{"+spec+", "+bestEffort[1:]), testNode())
-		if err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", spec, err, want)
-		}
-	}
-	for container, want := range map[string]string{
-		"lifecycle: {preStop: {exec: {command: [a]}}}":                                "spec.containers[0].lifecycle.preStop",
-		"restartPolicy: Never":                                                        "spec.containers[0].restartPolicy",
-		"resources: {limits: {example.com/gpu: 1}}":                                   "spec.containers[0].resources.requests[example.com/gpu]",
-		"volumeDevices: [{name: v, devicePath: /dev/a}]":                              "spec.containers[0].volumeDevices",
-		"env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: p, key: k}}}]": "spec.containers[0].env[0].valueFrom.fileKeyRef",
-	} {
-		err := Refuse(pod(t, "{containers: [{name: c, image: i:1, "+container+"}]}"), testNode())
-		if err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", container, err, want)
-		}
-	}
-	if err := Refuse(pod(t, "{nodeSelector: {kubernetes.io/os: linux, kubernetes.io/hostname: node-1}, volumes: [{name: v, emptyDir: {sizeLimit: 1Gi}}], "+bestEffort[1:]), testNode()); err != nil {
-		t.Errorf("refused: %v", err)
 	}
 }
 

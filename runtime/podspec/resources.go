@@ -2,13 +2,16 @@ package podspec
 
 import (
 	"cmp"
+	"maps"
 	"math"
-	"strings"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
 
 // The kernel's bounds. Kubernetes v1.36.3 pkg/kubelet/cm/helpers_linux.go:40.
@@ -50,13 +53,24 @@ func linuxResources(request *resource.Quantity, cpuLimit, memoryLimit resource.Q
 	return out
 }
 
-// containerResources follows Kubernetes v1.36.3 pkg/kubelet/kuberuntime/kuberuntime_container_linux.go:128.
+// containerResources follows Kubernetes v1.36.3 pkg/kubelet/kuberuntime/kuberuntime_container_linux.go:128. A container
+// without a limit of its own has the pod's.
 func containerResources(pod *corev1.Pod, c *corev1.Container, n Node) *runtimeapi.LinuxContainerResources {
-	limits := c.Resources.Limits
-	out := linuxResources(quantity(c.Resources.Requests, corev1.ResourceCPU), limits[corev1.ResourceCPU], limits[corev1.ResourceMemory], n)
+	own, whole := c.Resources.Limits, podResources(pod).Limits
+	limit := func(name corev1.ResourceName) resource.Quantity {
+		if q := own[name]; !q.IsZero() {
+			return q
+		}
+		return whole[name]
+	}
+	out := linuxResources(quantity(c.Resources.Requests, corev1.ResourceCPU), limit(corev1.ResourceCPU), limit(corev1.ResourceMemory), n)
 	out.OomScoreAdj = OOMScoreAdj(pod, c, n.MemoryCapacity)
 	for _, size := range n.HugePageSizes {
-		out.HugepageLimits = append(out.HugepageLimits, &runtimeapi.HugepageLimit{PageSize: size, Limit: hugePageLimit(limits, size)})
+		bytes, ok := hugePageLimit(own, size)
+		if !ok {
+			bytes, _ = hugePageLimit(whole, size)
+		}
+		out.HugepageLimits = append(out.HugepageLimits, &runtimeapi.HugepageLimit{PageSize: size, Limit: bytes})
 	}
 	if n.SwapController { // static pods are critical, and critical pods do not swap
 		if n.CgroupV2 {
@@ -72,18 +86,38 @@ func containerResources(pod *corev1.Pod, c *corev1.Container, n Node) *runtimeap
 }
 
 // hugePageLimit finds the limit of a page size: "2MB" is the resource hugepages-2Mi.
-func hugePageLimit(limits corev1.ResourceList, size string) uint64 {
+func hugePageLimit(limits corev1.ResourceList, size string) (bytes uint64, ok bool) {
 	for name, q := range limits {
-		if page, ok := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix); ok && strings.TrimSuffix(page, "i")+"B" == size {
-			return uint64(q.Value())
+		if page, huge := manifest.HugePage(string(name)); huge && pageSizeName(page) == size {
+			return uint64(q.Value()), true
 		}
 	}
-	return 0
+	return 0, false
+}
+
+// pageSizeName is a page size as the kernel and the runtime name it.
+func pageSizeName(bytes int64) string {
+	units := []string{"B", "KB", "MB", "GB", "TB", "PB"}
+	i := 0
+	for ; bytes >= 1024 && bytes%1024 == 0 && i < len(units)-1; i++ {
+		bytes /= 1024
+	}
+	return strconv.FormatInt(bytes, 10) + units[i]
 }
 
 func sandboxResources(pod *corev1.Pod, n Node) *runtimeapi.LinuxContainerResources {
-	requests, limits := total(pod, requestsOf), total(pod, limitsOf)
+	requests, limits := podRequests(pod), podLimits(pod)
 	return linuxResources(quantity(requests, corev1.ResourceCPU), limits[corev1.ResourceCPU], limits[corev1.ResourceMemory], n)
+}
+
+// overheadResources are what the runtime's own processes for the pod take: requested and limited alike.
+func overheadResources(pod *corev1.Pod, n Node) *runtimeapi.LinuxContainerResources {
+	o := pod.Spec.Overhead
+	if o == nil {
+		return &runtimeapi.LinuxContainerResources{}
+	}
+	cpu := o[corev1.ResourceCPU]
+	return linuxResources(&cpu, cpu, o[corev1.ResourceMemory], n)
 }
 
 func quantity(list corev1.ResourceList, name corev1.ResourceName) *resource.Quantity {
@@ -93,47 +127,40 @@ func quantity(list corev1.ResourceList, name corev1.ResourceName) *resource.Quan
 	return nil
 }
 
-func requestsOf(c *corev1.Container) corev1.ResourceList { return c.Resources.Requests }
-func limitsOf(c *corev1.Container) corev1.ResourceList   { return c.Resources.Limits }
+// podResources are those of the pod as a whole; none is the zero value.
+func podResources(pod *corev1.Pod) corev1.ResourceRequirements {
+	if pod.Spec.Resources == nil {
+		return corev1.ResourceRequirements{}
+	}
+	return *pod.Spec.Resources
+}
 
-// total is what a pod needs at most at any moment: its containers and sidecars together, or one init container with
-// the sidecars that precede it.
-func total(pod *corev1.Pod, of func(*corev1.Container) corev1.ResourceList) corev1.ResourceList {
-	sum, sidecars, peak := corev1.ResourceList{}, corev1.ResourceList{}, corev1.ResourceList{}
-	for i := range pod.Spec.Containers {
-		add(sum, of(&pod.Spec.Containers[i]))
-	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		if isSidecar(pod, c) {
-			add(sum, of(c))
-			add(sidecars, of(c))
-			raise(peak, sidecars)
-			continue
-		}
-		now := corev1.ResourceList{}
-		add(now, sidecars)
-		add(now, of(c))
-		raise(peak, now)
-	}
-	raise(sum, peak)
+// podRequests and podLimits are what the pod as a whole has, without its overhead: what it says itself, else what its
+// containers have together. Nothing of them is shared with the pod. Kubernetes v0.36.3 component-helpers/resource/helpers.go.
+func podRequests(pod *corev1.Pod) corev1.ResourceList {
+	sum := manifest.Peak(pod, func(c *corev1.Container) corev1.ResourceList { return c.Resources.Requests })
+	maps.Copy(sum, podResources(pod).Requests)
 	return sum
 }
 
-func add(sum, more corev1.ResourceList) {
-	for name, q := range more {
-		have := sum[name].DeepCopy()
-		have.Add(q)
-		sum[name] = have
-	}
+func podLimits(pod *corev1.Pod) corev1.ResourceList {
+	sum := manifest.Peak(pod, func(c *corev1.Container) corev1.ResourceList { return c.Resources.Limits })
+	maps.Copy(sum, podResources(pod).Limits)
+	return sum
 }
 
-func raise(sum, floor corev1.ResourceList) {
-	for name, q := range floor {
-		if have, ok := sum[name]; !ok || have.Cmp(q) < 0 {
-			sum[name] = q.DeepCopy()
+// withOverhead adds the pod's overhead to what is counted in sum; to what is not limited nothing is added.
+func withOverhead(pod *corev1.Pod, sum corev1.ResourceList, limits bool) corev1.ResourceList {
+	for name, more := range pod.Spec.Overhead {
+		have, counted := sum[name]
+		if limits && (!counted || have.IsZero()) {
+			continue
 		}
+		have = have.DeepCopy()
+		have.Add(more)
+		sum[name] = have
 	}
+	return sum
 }
 
 func isSidecar(pod *corev1.Pod, c *corev1.Container) bool {
@@ -148,20 +175,31 @@ func isSidecar(pod *corev1.Pod, c *corev1.Container) bool {
 	return false
 }
 
-// QOSClass is the pod's quality of service; only cpu and memory count.
+// QOSClass is the pod's quality of service; only cpu and memory count. Resources of the pod as a whole count alone.
 func QOSClass(pod *corev1.Pod) corev1.PodQOSClass {
 	requests, limits := corev1.ResourceList{}, corev1.ResourceList{}
 	guaranteed := true
-	for c := range containers(pod) {
+	count := func(r *corev1.ResourceRequirements) {
 		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			if q, ok := c.Resources.Requests[name]; ok && !q.IsZero() {
-				add(requests, corev1.ResourceList{name: q})
+			if q, ok := r.Requests[name]; ok && !q.IsZero() {
+				sum := requests[name].DeepCopy()
+				sum.Add(q)
+				requests[name] = sum
 			}
-			if q, ok := c.Resources.Limits[name]; ok && !q.IsZero() {
-				add(limits, corev1.ResourceList{name: q})
+			if q, ok := r.Limits[name]; ok && !q.IsZero() {
+				sum := limits[name].DeepCopy()
+				sum.Add(q)
+				limits[name] = sum
 			} else {
 				guaranteed = false
 			}
+		}
+	}
+	if pod.Spec.Resources != nil {
+		count(pod.Spec.Resources)
+	} else {
+		for c := range containers(pod) {
+			count(&c.Resources)
 		}
 	}
 	if len(requests) == 0 && len(limits) == 0 {
@@ -192,6 +230,12 @@ func OOMScoreAdj(pod *corev1.Pod, c *corev1.Container, memory int64) int64 {
 	case corev1.PodQOSBestEffort:
 		return bestEffort
 	}
+	// What the pod requests beyond its containers is shared out among them.
+	var share int64
+	if whole := podResources(pod).Requests; !whole.Memory().IsZero() {
+		parts := manifest.Peak(pod, func(c *corev1.Container) corev1.ResourceList { return c.Resources.Requests })
+		share = (whole.Memory().Value() - parts.Memory().Value()) / int64(len(pod.Spec.Containers)+len(pod.Spec.InitContainers))
+	}
 	request := c.Resources.Requests.Memory().Value()
 	if isSidecar(pod, c) {
 		least := int64(math.MaxInt64)
@@ -200,6 +244,7 @@ func OOMScoreAdj(pod *corev1.Pod, c *corev1.Container, memory int64) int64 {
 		}
 		request = max(request, least)
 	}
+	request += share
 	adj := int64(bestEffort)
 	if memory > 0 {
 		adj = 1000 - 1000*min(request, memory)/memory

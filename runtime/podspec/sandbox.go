@@ -40,13 +40,13 @@ func Sandbox(p *manifest.StaticPod, attempt uint32, n Node) *runtimeapi.PodSandb
 			SecurityContext: sandboxSecurity(pod),
 			Sysctls:         map[string]string{},
 			Resources:       sandboxResources(pod, n),
-			Overhead:        &runtimeapi.LinuxContainerResources{},
+			Overhead:        overheadResources(pod, n),
 		},
 	}
 	if !pod.Spec.HostNetwork { // else the host's own name
 		config.Hostname, _ = hostname(pod, n)
-		if domain := podDomain(pod, n); domain != "" && is(pod.Spec.SetHostnameAsFQDN) {
-			config.Hostname += "." + domain
+		if is(pod.Spec.SetHostnameAsFQDN) {
+			config.Hostname = podFQDN(pod, n)
 		}
 	}
 	for _, c := range pod.Spec.Containers {
@@ -89,6 +89,18 @@ func hostname(pod *corev1.Pod, n Node) (name, domain string) {
 		name = strings.TrimRight(name[:63], "-.")
 	}
 	return name, domain
+}
+
+// maxFQDN is how many characters of a host name the kernel holds.
+const maxFQDN = 64
+
+// podFQDN is the pod's host name with its domain, if it has one.
+func podFQDN(pod *corev1.Pod, n Node) string {
+	name, domain := hostname(pod, n)
+	if domain != "" {
+		name += "." + domain
+	}
+	return name
 }
 
 func podDomain(pod *corev1.Pod, n Node) string {

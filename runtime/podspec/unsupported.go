@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -33,16 +32,17 @@ func Refuse(pod *corev1.Pod, n Node) error {
 	return errors.Join(errs...)
 }
 
-// Unsupported names what a valid pod asks for in vain, so that nothing is ignored in silence. What a kubelet ignores
-// on a static pod as well (scheduling, priority, tolerations) is not named.
+// Unsupported names what a valid pod asks for in vain on this node, so that nothing is ignored in silence. What a kubelet
+// ignores on a static pod as well (scheduling, priority, tolerations) is not named.
 func Unsupported(pod *corev1.Pod, n Node) []Refusal {
-	f := &finder{}
-	f.pod(pod)
+	f := &finder{pod: pod, node: n}
+	f.whole()
+	f.nodeSelection()
 	for i := range pod.Spec.InitContainers {
-		f.container(&pod.Spec.InitContainers[i], fmt.Sprintf("spec.initContainers[%d]", i), true)
+		f.container(&pod.Spec.InitContainers[i], fmt.Sprintf("spec.initContainers[%d]", i))
 	}
 	for i := range pod.Spec.Containers {
-		f.container(&pod.Spec.Containers[i], fmt.Sprintf("spec.containers[%d]", i), false)
+		f.container(&pod.Spec.Containers[i], fmt.Sprintf("spec.containers[%d]", i))
 	}
 	for i := range pod.Spec.Volumes {
 		f.volume(&pod.Spec.Volumes[i].VolumeSource, fmt.Sprintf("spec.volumes[%d]", i))
@@ -50,7 +50,14 @@ func Unsupported(pod *corev1.Pod, n Node) []Refusal {
 	return f.found
 }
 
-type finder struct{ found []Refusal }
+// newer is why a field is refused that a kubelet of Kubernetes 1.36 does not know: it would leave it out.
+const newer = "is newer than Kubernetes 1.36, which this version follows"
+
+type finder struct {
+	pod   *corev1.Pod
+	node  Node
+	found []Refusal
+}
 
 func (f *finder) refuse(set bool, field, reason string) {
 	if set {
@@ -64,38 +71,46 @@ func (f *finder) warn(set bool, field, reason string) {
 	}
 }
 
-func (f *finder) pod(pod *corev1.Pod) {
-	s := &pod.Spec
-	f.refuse(s.ActiveDeadlineSeconds != nil, "spec.activeDeadlineSeconds", "a deadline for the whole pod is not supported")
-	f.refuse(s.RuntimeClassName != nil && *s.RuntimeClassName != "", "spec.runtimeClassName", "a RuntimeClass is an object of the API; only the default handler is supported")
-	f.refuse(len(s.Overhead) > 0, "spec.overhead", "only with a RuntimeClass, which is not supported")
-	f.refuse(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers", "user namespaces are not supported")
-	f.refuse(s.Resources != nil, "spec.resources", "pod-level resources are not supported; set them on each container")
+// whole looks at what is said of the pod as a whole.
+func (f *finder) whole() {
+	pod, n, s := f.pod, f.node, &f.pod.Spec
+	handler := Handler(pod)
+	f.refuse(handler != "" && n.RuntimeHandlers != nil && !slices.Contains(n.RuntimeHandlers, handler), "spec.runtimeClassName",
+		fmt.Sprintf("the runtime has no handler %q; it has %s", handler, strings.Join(named(n.RuntimeHandlers), ", ")))
+	f.refuse(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers",
+		"user namespaces are not supported: which ids each pod has would have to be kept beyond the supervisor's life")
 	f.refuse(len(s.ReadinessGates) > 0, "spec.readinessGates", "conditions come from the API server, which a static pod may not wait for")
 	f.refuse(len(s.SchedulingGates) > 0, "spec.schedulingGates", "a static pod is not scheduled")
 	f.refuse(s.OS != nil && s.OS.Name != corev1.Linux, "spec.os.name", "only linux is supported")
 	f.refuse(s.SecurityContext.WindowsOptions != nil, "spec.securityContext.windowsOptions", "only linux is supported")
-	f.refuse(s.Affinity != nil && s.Affinity.NodeAffinity != nil && s.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil,
-		"spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution", "node labels are not known here; the file is on the node that shall run it")
-	for _, key := range slices.Sorted(maps.Keys(s.NodeSelector)) {
-		f.refuse(!selects(key, s.NodeSelector[key], s.NodeName), "spec.nodeSelector["+key+"]",
-			"only kubernetes.io/os, kubernetes.io/arch and kubernetes.io/hostname of this node can be selected")
-	}
+	policy := s.SecurityContext.SupplementalGroupsPolicy
+	f.refuse(policy != nil && *policy == corev1.SupplementalGroupsPolicyStrict && !n.SupplementalGroupsPolicy, "spec.securityContext.supplementalGroupsPolicy",
+		"the runtime always adds the groups of the image's /etc/group")
 	for i, ctl := range s.SecurityContext.Sysctls {
-		f.refuse(!safeSysctl(sysctlName(ctl.Name)), fmt.Sprintf("spec.securityContext.sysctls[%d]", i), fmt.Sprintf("%s is not among the safe ones", ctl.Name))
+		name := sysctlName(ctl.Name)
+		f.refuse(!safeSysctl(name) && !allowedSysctl(name, n), fmt.Sprintf("spec.securityContext.sysctls[%d]", i),
+			fmt.Sprintf("%s is not among the safe ones, nor among the kubelet's allowedUnsafeSysctls", ctl.Name))
 	}
+	if fqdn := podFQDN(pod, n); !s.HostNetwork && is(s.SetHostnameAsFQDN) {
+		f.refuse(len(fqdn) > maxFQDN, "spec.setHostnameAsFQDN", fmt.Sprintf("%s has more than the %d characters that the kernel holds", fqdn, maxFQDN))
+	}
+	f.warn(pod.Annotations[corev1.SeccompPodAnnotationKey] != "", "metadata.annotations["+corev1.SeccompPodAnnotationKey+"]",
+		"has no effect since Kubernetes 1.27; set spec.securityContext.seccompProfile")
 }
 
-func selects(key, value, node string) bool {
-	switch key {
-	case corev1.LabelOSStable:
-		return value == "linux"
-	case corev1.LabelArchStable:
-		return value == runtime.GOARCH
-	case corev1.LabelHostname:
-		return value == node
+// named are the handlers that have a name, for messages.
+func named(handlers []string) []string {
+	var out []string
+	for _, h := range handlers {
+		if h != "" {
+			out = append(out, h)
+		}
 	}
-	return false
+	if len(out) == 0 {
+		return []string{"only the default one"}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // safeSysctl lists what affects the pod's own namespaces only. Kubernetes v1.36.3 pkg/kubelet/sysctl/safe_sysctls.go.
@@ -106,51 +121,119 @@ func safeSysctl(name string) bool {
 		"net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}, name)
 }
 
-func (f *finder) container(c *corev1.Container, at string, init bool) {
-	if l := c.Lifecycle; l != nil {
-		f.refuse(l.PostStart != nil, at+".lifecycle.postStart", "hooks are not supported")
-		f.refuse(l.PreStop != nil, at+".lifecycle.preStop", "hooks are not supported")
-		f.refuse(l.StopSignal != nil, at+".lifecycle.stopSignal", "the image's STOPSIGNAL is used")
-	}
-	f.refuse(len(c.RestartPolicyRules) > 0, at+".restartPolicyRules", "restart rules are not supported")
-	f.refuse(c.RestartPolicy != nil && !(init && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways), at+".restartPolicy",
-		"only Always on an init container is supported; the pod's restartPolicy counts for the others")
+// allowedSysctl tells whether the node's list has the sysctl, by name or by a prefix that ends in "*".
+func allowedSysctl(name string, n Node) bool {
+	return slices.ContainsFunc(n.AllowedUnsafeSysctls, func(pattern string) bool {
+		pattern = sysctlName(pattern)
+		prefix, isPrefix := strings.CutSuffix(pattern, "*")
+		return pattern == name || isPrefix && strings.HasPrefix(name, prefix)
+	})
+}
+
+func (f *finder) container(c *corev1.Container, at string) {
 	f.refuse(len(c.VolumeDevices) > 0, at+".volumeDevices", "block volumes are not supported")
 	f.warn(len(c.ResizePolicy) > 0, at+".resizePolicy", "a change of resources replaces the pod")
 	f.refuse(c.SecurityContext != nil && c.SecurityContext.WindowsOptions != nil, at+".securityContext.windowsOptions", "only linux is supported")
 	for i, m := range c.VolumeMounts {
-		m, at := &m, fmt.Sprintf("%s.volumeMounts[%d]", at, i)
-		f.refuse(m.SubPath != "", at+".subPath", "subPath is not supported; mount the directory itself")
-		f.refuse(m.SubPathExpr != "", at+".subPathExpr", "subPathExpr is not supported")
-		f.refuse(m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled, at+".recursiveReadOnly",
-			"recursive read-only mounts are not supported")
+		at := fmt.Sprintf("%s.volumeMounts[%d]", at, i)
+		_, err := recursiveReadOnly(m, f.node)
+		f.refuse(err != nil, at+".recursiveReadOnly", fmt.Sprint(err))
+		f.refuse(len(m.BindMountOptions) > 0, at+".bindMountOptions", newer)
 	}
 	for i, e := range c.Env {
-		f.refuse(e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil, fmt.Sprintf("%s.env[%d].valueFrom.fileKeyRef", at, i), "variables from files are not supported")
+		if e.ValueFrom == nil || e.ValueFrom.ResourceFieldRef == nil {
+			continue
+		}
+		f.diskLimit(e.ValueFrom.ResourceFieldRef, fmt.Sprintf("%s.env[%d].valueFrom.resourceFieldRef", at, i), c)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Resources.Requests)) { // a limit is a request too
 		field := fmt.Sprintf("%s.resources.requests[%s]", at, name)
-		switch {
-		case name == corev1.ResourceCPU, name == corev1.ResourceMemory, strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix):
-		case name == corev1.ResourceEphemeralStorage:
-			f.warn(true, field, "disk usage is neither reserved nor limited")
-		default:
-			f.refuse(true, field, "devices and other extended resources are not supported")
+		if _, limited := c.Resources.Limits[name]; limited {
+			field = fmt.Sprintf("%s.resources.limits[%s]", at, name)
 		}
+		f.refuse(strings.Contains(string(name), "/"), field, "devices and other extended resources are not supported")
+	}
+	f.probes(c, at)
+}
+
+// diskLimit refuses to tell a container of a limit of its disk that it does not have, where the disk's size is not known.
+func (f *finder) diskLimit(ref *corev1.ResourceFieldSelector, at string, c *corev1.Container) {
+	if ref.Resource != "limits.ephemeral-storage" || f.node.EphemeralStorage > 0 {
+		return
+	}
+	for other := range containers(f.pod) {
+		if other.Name == ref.ContainerName {
+			c = other
+		}
+	}
+	if c != nil {
+		q := c.Resources.Limits[corev1.ResourceEphemeralStorage]
+		f.refuse(q.IsZero(), at, "the container has no such limit, and the size of the node's disk is not known")
+	}
+}
+
+func (f *finder) probes(c *corev1.Container, at string) {
+	get := func(g *corev1.HTTPGetAction, at string) {
+		f.refuse(g != nil && g.Protocol != nil, at+".httpGet.protocol", newer)
+	}
+	probe := func(p *corev1.Probe, at string) {
+		if p != nil {
+			get(p.HTTPGet, at)
+			f.refuse(p.GRPC != nil && p.GRPC.Mode != nil, at+".grpc.mode", newer)
+		}
+	}
+	hook := func(h *corev1.LifecycleHandler, at string) {
+		if h != nil {
+			get(h.HTTPGet, at)
+		}
+	}
+	probe(c.LivenessProbe, at+".livenessProbe")
+	probe(c.ReadinessProbe, at+".readinessProbe")
+	probe(c.StartupProbe, at+".startupProbe")
+	if c.Lifecycle != nil {
+		hook(c.Lifecycle.PostStart, at+".lifecycle.postStart")
+		hook(c.Lifecycle.PreStop, at+".lifecycle.preStop")
 	}
 }
 
 func (f *finder) volume(v *corev1.VolumeSource, at string) {
+	items := func(items []corev1.DownwardAPIVolumeFile, at string) {
+		for i, item := range items {
+			f.refuse(item.User != nil, fmt.Sprintf("%s.items[%d].user", at, i), newer)
+			if item.ResourceFieldRef != nil {
+				f.diskLimit(item.ResourceFieldRef, fmt.Sprintf("%s.items[%d].resourceFieldRef", at, i), nil)
+			}
+		}
+	}
 	switch {
-	case v.HostPath != nil, v.DownwardAPI != nil, v.Projected != nil:
+	case v.HostPath != nil:
+	case v.DownwardAPI != nil:
+		f.refuse(v.DownwardAPI.DefaultUser != nil, at+".downwardAPI.defaultUser", newer)
+		items(v.DownwardAPI.Items, at+".downwardAPI")
+	case v.Projected != nil:
+		f.refuse(v.Projected.DefaultUser != nil, at+".projected.defaultUser", newer)
+		for i, s := range v.Projected.Sources {
+			if s.DownwardAPI != nil {
+				items(s.DownwardAPI.Items, fmt.Sprintf("%s.projected.sources[%d].downwardAPI", at, i))
+			}
+		}
 	case v.EmptyDir != nil:
-		huge := strings.HasPrefix(string(v.EmptyDir.Medium), string(corev1.StorageMediumHugePages))
-		f.refuse(huge, at+".emptyDir.medium", "huge pages are not supported as a volume")
-		f.warn(v.EmptyDir.Medium == corev1.StorageMediumDefault && v.EmptyDir.SizeLimit != nil, at+".emptyDir.sizeLimit", "disk usage is not limited")
+		f.refuse(v.EmptyDir.Mode != nil, at+".emptyDir.mode", newer)
+		f.refuse(!mountsPages(v.EmptyDir.Medium, f.pod, f.node), at+".emptyDir.medium", "the kernel of this node has no huge pages of that size")
+	case v.Image != nil:
+		f.refuse(!f.node.ImageVolumes, at+".image", "the runtime does not mount images as volumes; containerd does from 2.1")
 	default:
 		kind := volumeKind(v)
-		f.refuse(true, at+"."+kind, kind+" volumes are not supported; a static pod has hostPath, emptyDir and downwardAPI")
+		f.refuse(true, at+"."+kind, kind+" volumes are not supported; a static pod has hostPath, emptyDir, image and downwardAPI")
 	}
+}
+
+// mountsPages tells whether an emptyDir of that medium can be mounted, as far as that is known.
+func mountsPages(m corev1.StorageMedium, pod *corev1.Pod, n Node) bool {
+	if !strings.HasPrefix(string(m), string(corev1.StorageMediumHugePages)) || n.HugePageSizes == nil {
+		return true
+	}
+	return slices.Contains(n.HugePageSizes, pageSizeName(pageSize(m, pod)))
 }
 
 // volumeKind is the json name of the type that is set.

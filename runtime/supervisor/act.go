@@ -149,7 +149,11 @@ func (w *worker) startContainer(ctx context.Context, want *manifest.StaticPod, a
 	w.mu.Lock()
 	known := w.images[spec.Image]
 	w.mu.Unlock()
-	attempt := podspec.Attempt{Number: a.Attempt, Image: known.spec, PodIPs: home.ips}
+	attempt := podspec.Attempt{Number: a.Attempt, Image: known.spec, PodIPs: home.ips, Volumes: w.volumeImages(want.Pod)}
+	var err error
+	if attempt.Files, err = readVolumeFiles(podspec.EnvFiles(want, spec, w.s.c.Node)); err != nil {
+		return err
+	}
 	config, err := podspec.Container(want, spec, attempt, w.s.c.Node)
 	if err != nil {
 		return err

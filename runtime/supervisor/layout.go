@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -37,7 +38,15 @@ func makePath(h podspec.HostPath) error {
 	case podspec.WriteFile:
 		return writeFile(h)
 	case podspec.MountTmpfs:
-		return mountTmpfs(h)
+		options := noSwap
+		if h.Size > 0 {
+			options = fmt.Sprintf("size=%d,%s", h.Size, noSwap)
+		}
+		return mountVolume(h, "tmpfs", options)
+	case podspec.MountHugePages:
+		return mountVolume(h, "hugetlbfs", fmt.Sprintf("pagesize=%d", h.PageSize))
+	case podspec.BindSubPath:
+		return bindSubPath(h)
 	default:
 		return needPath(h)
 	}
@@ -103,7 +112,11 @@ func writeFile(h podspec.HostPath) error {
 	return setOwner(h)
 }
 
-func mountTmpfs(h podspec.HostPath) error {
+// noSwap keeps what is in memory, such as a secret, from being written to a disk.
+const noSwap = "noswap"
+
+// mountVolume mounts a file system of its own on a directory, unless something is mounted there already.
+func mountVolume(h podspec.HostPath, kind, options string) error {
 	dir := h
 	dir.Kind = podspec.MakeDir
 	if err := makeDir(dir); err != nil {
@@ -111,16 +124,16 @@ func mountTmpfs(h podspec.HostPath) error {
 	}
 	switch mounted, err := mountinfo.Mounted(h.Path); {
 	case err != nil:
-		return fmt.Errorf("looking for a tmpfs on %s: %w", h.Path, err)
+		return fmt.Errorf("looking for a %s on %s: %w", kind, h.Path, err)
 	case mounted:
 		return setOwner(h)
 	}
-	options := ""
-	if h.Size > 0 {
-		options = fmt.Sprintf("size=%d", h.Size)
+	err := unix.Mount(kind, h.Path, kind, 0, options)
+	if rest, ok := strings.CutSuffix(options, noSwap); ok && errors.Is(err, unix.EINVAL) { // before Linux 6.4
+		err = unix.Mount(kind, h.Path, kind, 0, strings.TrimSuffix(rest, ","))
 	}
-	if err := unix.Mount("tmpfs", h.Path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		return fmt.Errorf("mounting a tmpfs on %s: %w", h.Path, err)
+	if err != nil {
+		return fmt.Errorf("mounting a %s on %s: %w", kind, h.Path, err)
 	}
 	return setOwner(h)
 }

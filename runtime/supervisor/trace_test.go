@@ -310,7 +310,7 @@ func (w *world) parse(name, version string, options []string) (*manifest.StaticP
 		case "grace":
 			extra += "  terminationGracePeriodSeconds: " + value + "\n"
 		case "refused":
-			extra += "  activeDeadlineSeconds: 60\n"
+			extra += "  readinessGates: [{conditionType: example.com/balancer}]\n"
 		default:
 			return nil, fmt.Errorf("no such option: %s", o)
 		}
