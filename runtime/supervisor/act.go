@@ -14,21 +14,10 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 )
 
-// image is what this worker learned of an image reference.
-type image struct {
-	lifecycle.Image
-	spec podspec.Image
-}
-
 // apply performs the actions in order, those of one group at the same time. It stops at the first failure: the next
-// look decides anew. effects ends when another version is wanted: it is for what only this version needs.
-func (w *worker) apply(ctx, effects context.Context, want *manifest.StaticPod, actions []lifecycle.Action) error {
-	act := func(a lifecycle.Action) error {
-		if a.Kind == lifecycle.EnsureImage { // a pull has no deadline
-			return w.act(effects, want, a)
-		}
-		return w.act(ctx, want, a)
-	}
+// look decides anew.
+func (w *worker) apply(ctx context.Context, want *manifest.StaticPod, actions []lifecycle.Action) error {
+	act := func(a lifecycle.Action) error { return w.act(ctx, want, a) }
 	for len(actions) > 0 {
 		n := 1
 		for actions[0].Group > 0 && n < len(actions) && actions[n].Group == actions[0].Group {
@@ -91,44 +80,6 @@ func (w *worker) perform(ctx context.Context, want *manifest.StaticPod, a lifecy
 	panic("supervisor: no such action: " + a.String())
 }
 
-// ensureImage asks the store, and pulls where the container's policy says so. What it learns, a failed pull too, is
-// what the next look shows; it is an error only when the runtime does not answer.
-func (w *worker) ensureImage(ctx context.Context, a lifecycle.Action) error {
-	var found *runtimeapi.Image
-	var err error
-	if a.Pull != corev1.PullAlways {
-		if found, err = w.s.c.Runtime.ImageStatus(ctx, a.Image); err != nil {
-			return err
-		}
-	}
-	if found == nil && a.Pull != corev1.PullNever {
-		_, err = w.s.c.Runtime.PullImage(ctx, a.Image, nil)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err == nil {
-			if found, err = w.s.c.Runtime.ImageStatus(ctx, a.Image); err != nil {
-				return err
-			}
-		}
-	}
-	im := image{}
-	switch {
-	case found != nil:
-		im.Present, im.ID, im.spec = true, found.GetId(), podspec.ImageOf(found)
-	case err != nil:
-		im.Err, im.FailedAt = err.Error(), w.s.c.Now()
-	case a.Pull == corev1.PullNever:
-		im.Err, im.FailedAt = "the image is not in the runtime's store and its pull policy is Never", w.s.c.Now()
-	default:
-		im.Err, im.FailedAt = "the image was pulled and is not in the runtime's store", w.s.c.Now()
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.images[a.Image] = im
-	return nil
-}
-
 func (w *worker) runSandbox(ctx context.Context, want *manifest.StaticPod, a lifecycle.Action) error {
 	if err := makeLayout(podspec.Layout(want, w.s.c.Node)); err != nil {
 		return err
@@ -167,9 +118,7 @@ func (w *worker) startContainer(ctx context.Context, want *manifest.StaticPod, a
 	}
 	id, err := w.s.c.Runtime.CreateContainer(ctx, a.SandboxID, config, podspec.Sandbox(want, home.Attempt, w.s.c.Node))
 	if err != nil {
-		w.mu.Lock()
-		delete(w.images, spec.Image) // it may have been removed; ask again
-		w.mu.Unlock()
+		w.forget(spec.Image) // it may have been removed
 		return err
 	}
 	if err := w.s.c.Runtime.StartContainer(ctx, id); err != nil {

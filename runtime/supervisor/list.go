@@ -15,6 +15,10 @@ import (
 // listRetry is the pause after a listing that failed: how long a runtime that is back goes unnoticed without a hint.
 const listRetry = time.Second
 
+// doubtFor is how long a hint about something unknown waits: most are about what a worker has just made and is about to
+// see for itself.
+const doubtFor = 250 * time.Millisecond
+
 // listing is everything that the runtime has at one instant.
 type listing struct {
 	sandboxes  []*runtimeapi.PodSandbox
@@ -32,10 +36,28 @@ type lister struct {
 	running bool
 	again   bool   // asked for while one runs, which may have begun too early
 	failure string // of the last listing
+
+	unknown map[string]bool // ids that hints spoke of and nobody knew
+	doubt   *time.Timer     // runs while there are any
 }
 
 func newLister(c Config) *lister {
-	return &lister{c: c, done: make(chan listing), timer: time.NewTimer(c.Resync)}
+	l := &lister{c: c, done: make(chan listing), timer: time.NewTimer(c.Resync), unknown: map[string]bool{}, doubt: time.NewTimer(doubtFor)}
+	l.doubt.Stop()
+	return l
+}
+
+func (l *lister) close() {
+	l.timer.Stop()
+	l.doubt.Stop()
+}
+
+// wonder keeps an id that nobody knows in mind.
+func (l *lister) wonder(id string) {
+	if len(l.unknown) == 0 {
+		l.doubt.Reset(doubtFor)
+	}
+	l.unknown[id] = true
 }
 
 func (l *lister) start(ctx context.Context, group *sync.WaitGroup, periodic bool) {
@@ -94,6 +116,22 @@ func list(ctx context.Context, rt Runtime, name, instance string) listing {
 	})
 	containers = slices.DeleteFunc(containers, func(c *runtimeapi.Container) bool { return others[c.GetPodSandboxId()] })
 	return listing{sandboxes: sandboxes, containers: containers, err: err}
+}
+
+// byPod splits a listing by full name.
+func (l listing) byPod() map[string]listing {
+	pods := map[string]listing{}
+	for _, sb := range l.sandboxes {
+		p := pods[fullNameOf(sb.GetLabels())]
+		p.sandboxes = append(p.sandboxes, sb)
+		pods[fullNameOf(sb.GetLabels())] = p
+	}
+	for _, c := range l.containers {
+		p := pods[fullNameOf(c.GetLabels())]
+		p.containers = append(p.containers, c)
+		pods[fullNameOf(c.GetLabels())] = p
+	}
+	return pods
 }
 
 func selector(name string) map[string]string {

@@ -44,7 +44,10 @@ func newCache() cache {
 
 // observe looks at everything in the runtime that carries this worker's name, and at the probes of what runs.
 func (w *worker) observe(ctx context.Context, want *manifest.StaticPod) (states, lifecycle.Observed, error) {
-	all := list(ctx, w.s.c.Runtime, w.name, w.s.c.Node.Instance)
+	if err := w.askAgain(ctx); err != nil {
+		return nil, lifecycle.Observed{}, err
+	}
+	all := w.s.looks.of(ctx, w.name)
 	if all.err != nil {
 		return nil, lifecycle.Observed{}, all.err
 	}
@@ -80,9 +83,10 @@ func (w *worker) observe(ctx context.Context, want *manifest.StaticPod) (states,
 			key.state = int32(st.GetState()) // it may have changed since it was listed
 		}
 		next.containers[key], saw[key.id] = known, key.state
-		seen.Containers = append(seen.Containers, known)
+		seen.Containers = append(seen.Containers, w.ended(known))
 	}
 	w.cache = next
+	w.forgetExits(saw)
 	w.recall(want, &seen)
 	seen.LastAttempt = lastAttempts(want, seen.Containers, w.s.c.Node)
 	w.probe(want, &seen)
@@ -93,23 +97,15 @@ func (w *worker) observe(ctx context.Context, want *manifest.StaticPod) (states,
 func (w *worker) recall(want *manifest.StaticPod, seen *lifecycle.Observed) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.dropImages(want)
 	seen.Images = map[string]lifecycle.Image{}
 	for ref, im := range w.images {
-		if want == nil || !uses(want.Pod, ref) {
-			delete(w.images, ref)
-			continue
-		}
 		seen.Images[ref] = im.Image
 	}
 	for uid := range w.left {
 		seen.Left = append(seen.Left, uid)
 	}
 	slices.Sort(seen.Left)
-}
-
-func uses(pod *corev1.Pod, ref string) bool {
-	with := func(c corev1.Container) bool { return c.Image == ref }
-	return slices.ContainsFunc(pod.Spec.InitContainers, with) || slices.ContainsFunc(pod.Spec.Containers, with)
 }
 
 // lastAttempts reads, for the containers of the wanted pod that are not in the runtime, the highest attempt that has a

@@ -19,6 +19,8 @@ type roster struct {
 	mu    sync.Mutex
 	pods  map[string]*entry // by full name
 	owner map[string]string // id of a container or sandbox → full name
+	// departed holds the ids that a worker has seen go since the last periodic listing: hints about them tell nothing.
+	departed map[string]bool
 }
 
 // entry is one pod with a manifest, a worker, or both.
@@ -31,7 +33,9 @@ type entry struct {
 	blind  bool   // the last look failed: the runtime did not answer
 }
 
-func newRoster() *roster { return &roster{pods: map[string]*entry{}, owner: map[string]string{}} }
+func newRoster() *roster {
+	return &roster{pods: map[string]*entry{}, owner: map[string]string{}, departed: map[string]bool{}}
+}
 
 func (r *roster) entry(name string) *entry {
 	e := r.pods[name]
@@ -97,6 +101,7 @@ func (r *roster) see(name string, saw states) {
 	for id := range e.saw {
 		if _, still := saw[id]; !still {
 			delete(r.owner, id)
+			r.departed[id] = true
 		}
 	}
 	for id := range saw {
@@ -145,12 +150,42 @@ func (r *roster) poke(name string) bool {
 	return true
 }
 
-// hint makes the worker that knows of the container or sandbox look, and tells whether there is one.
-func (r *roster) hint(id string) bool {
+// hint makes the worker that knows of the container or sandbox look, and tells whether there is one, or there was.
+func (r *roster) hint(h Hint) bool {
 	r.mu.Lock()
-	name, known := r.owner[id]
-	r.mu.Unlock()
-	return known && r.poke(name)
+	defer r.mu.Unlock()
+	e := r.pods[r.owner[h.ID]]
+	if e == nil || e.worker == nil {
+		return r.departed[h.ID]
+	}
+	if h.Exit != nil {
+		e.worker.exited(h.ID, *h.Exit)
+	}
+	e.worker.hint()
+	return true
+}
+
+// knows tells whether all of the ids are known.
+func (r *roster) knows(ids map[string]bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range ids {
+		if r.owner[id] == "" && !r.departed[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// stored tells every worker that the image store has changed.
+func (r *roster) stored() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.pods {
+		if e.worker != nil {
+			e.worker.stored()
+		}
+	}
 }
 
 // compare wakes the workers of the pods that the runtime shows otherwise than they saw it, and of those whose last look
@@ -158,6 +193,9 @@ func (r *roster) hint(id string) bool {
 func (r *roster) compare(pods map[string]presence, periodic bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if periodic {
+		clear(r.departed)
+	}
 	for name, e := range r.pods {
 		switch {
 		case e.worker == nil:

@@ -40,5 +40,17 @@ type Cgroups interface {
 	Remove(path string) error
 }
 
-// Hint says that something about a container or sandbox may have changed. The empty ID means that anything may have.
-type Hint struct{ ID string }
+// Hint says that something may have changed in the runtime.
+type Hint struct {
+	ID     string // container or sandbox; "" means that anything may have
+	Images bool   // it is the image store that has changed; ID does not count
+	// Exit is how the container ended, where the hint tells. The CRI shows an end only once it has cleaned up, some 30 ms
+	// later; a container that has ended once never runs again, so that nobody needs to wait for that.
+	Exit *Exit
+}
+
+// Exit is the end of a container's process.
+type Exit struct {
+	Code int32
+	At   time.Time
+}

@@ -49,6 +49,8 @@ type Config struct {
 	// Resync is how often the whole runtime is listed even when nothing hints at a change. The kubelet relists every
 	// second; events make ten enough here.
 	Resync time.Duration
+	// MaxPulls is how many images are pulled at the same time, for all pods together; 0 is no limit.
+	MaxPulls int
 	// Ready is called once, after every source has delivered and every pod has been looked at.
 	Ready func()
 }
@@ -58,6 +60,8 @@ type Supervisor struct {
 	c      Config
 	roster *roster
 	probes *probe.Set
+	looks  *looks
+	puller *puller
 	idle   chan *worker // workers with nothing left to do, which wait for their end or for work
 	looked chan string  // full names of workers that have looked once
 
@@ -72,6 +76,7 @@ type Supervisor struct {
 func New(c Config) *Supervisor {
 	s := &Supervisor{
 		c: c, roster: newRoster(), idle: make(chan *worker), looked: make(chan string),
+		looks: &looks{rt: c.Runtime, instance: c.Node.Instance}, puller: newPuller(c.Runtime, c.MaxPulls),
 		want: newWanted(len(c.Sources), c.Node), workers: map[string]*worker{}, unseen: map[string]bool{},
 	}
 	c.Probes.Changed = func(name string) { s.roster.poke(name) }
@@ -95,7 +100,7 @@ func (s *Supervisor) Run(parent context.Context) error {
 
 	deliveries := s.follow(ctx, cancel, &group)
 	lister := newLister(s.c)
-	defer lister.timer.Stop()
+	defer lister.close()
 	hints := s.c.Hints
 	listed, announced := false, false
 	for {
@@ -112,9 +117,18 @@ func (s *Supervisor) Run(parent context.Context) error {
 			switch {
 			case !ok:
 				hints = nil
-			case !s.roster.hint(hint.ID):
+			case hint.Images:
+				s.roster.stored()
+			case hint.ID == "":
+				lister.start(ctx, &group, false)
+			case !s.roster.hint(hint):
+				lister.wonder(hint.ID)
+			}
+		case <-lister.doubt.C:
+			if !s.roster.knows(lister.unknown) {
 				lister.start(ctx, &group, false)
 			}
+			clear(lister.unknown)
 		case <-lister.timer.C:
 			lister.start(ctx, &group, true)
 		case l := <-lister.done:

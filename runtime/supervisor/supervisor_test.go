@@ -147,7 +147,7 @@ func TestListAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		l := newLister(Config{Runtime: w.rec, Log: slog.New(slog.DiscardHandler), Resync: time.Hour})
-		defer l.timer.Stop()
+		defer l.close()
 		var group sync.WaitGroup
 		defer group.Wait()
 		w.rt.Hang("ListPodSandbox")

@@ -122,6 +122,26 @@ func (s *script) do(words []string) error {
 		for len(s.sources) < n {
 			s.sources = append(s.sources, newFeed())
 		}
+	case "exit-told": // CONTAINER CODE: it has ended, and the runtime does not show it yet
+		code, err := strconv.Atoi(arg(1))
+		if err != nil {
+			return err
+		}
+		return s.tellExit(arg(0), int32(code))
+	case "exit-shown": // CODE: now the runtime shows it
+		code, err := strconv.Atoi(arg(0))
+		if err != nil {
+			return err
+		}
+		if !s.rt.Exit(s.told, int32(code)) {
+			return errors.New("no such container")
+		}
+	case "max-pulls": // before start
+		n, err := strconv.Atoi(arg(0))
+		if err != nil {
+			return err
+		}
+		s.maxPulls = n
 	case "deliver": // what a further source wants: nothing
 		n, err := strconv.Atoi(arg(0))
 		if err != nil {

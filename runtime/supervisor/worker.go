@@ -32,13 +32,16 @@ type worker struct {
 	orders chan struct{} // holds at most one: look now, even in the pause after a failure
 
 	resume chan struct{} // Run's refusal of the worker's end
+	pulls  sync.WaitGroup
 
 	mu      sync.Mutex
 	pod     *manifest.StaticPod
 	problem string
-	abort   context.CancelFunc // ends what only the version under way needs; nil outside of a round
-	images  map[string]image   // by reference; what is not in it was not asked for yet
-	left    map[string]bool    // uids whose clean-up failed
+	images  map[string]image // by reference; what is not in it was not asked for yet
+	left    map[string]bool  // uids whose clean-up failed
+	exits   map[string]Exit  // of containers that the runtime may still show as running
+	// storeChanged: an image that could not be had may be there now.
+	storeChanged bool
 
 	// The rest belongs to run; actions read it.
 	mem     lifecycle.Memory
@@ -63,7 +66,7 @@ func newWorker(s *Supervisor, name string, pod *manifest.StaticPod, cancel conte
 	return &worker{
 		s: s, name: name, pod: pod, cancel: cancel, log: s.c.Log.With("pod", name),
 		hints: make(chan struct{}, 1), orders: make(chan struct{}, 1), resume: make(chan struct{}),
-		images: map[string]image{}, left: map[string]bool{},
+		images: map[string]image{}, left: map[string]bool{}, exits: map[string]Exit{},
 		state: -1,
 	}
 }
@@ -75,10 +78,8 @@ func (w *worker) set(pod *manifest.StaticPod, problem string) {
 	if w.pod == pod && w.problem == problem {
 		return
 	}
-	if w.abort != nil && versionOf(w.pod) != versionOf(pod) {
-		w.abort()
-	}
 	w.pod, w.problem = pod, problem
+	w.dropImages(pod)
 	w.order()
 }
 
@@ -104,6 +105,7 @@ func nudge(c chan struct{}) {
 // run is the worker's loop: look, decide, act, and look again at once after an effect; else sleep until something
 // changes or the decision wants to be reconsidered.
 func (w *worker) run(ctx context.Context) {
+	defer w.pulls.Wait() // they end with ctx
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
@@ -138,11 +140,8 @@ func (w *worker) step(ctx context.Context) rest {
 		default:
 		}
 	}
-	effects, abort := context.WithCancel(ctx)
-	defer abort()
 	w.mu.Lock()
 	want, problem := w.pod, w.problem
-	w.abort = abort
 	w.mu.Unlock()
 
 	w.view.Want, w.view.Problem = want, problem
@@ -176,7 +175,7 @@ func (w *worker) step(ctx context.Context) rest {
 	if slices.EqualFunc(decision.Actions, w.last, sameEffect) {
 		return w.paused() // the runtime has not shown yet what was done
 	}
-	if err := w.apply(ctx, effects, want, decision.Actions); err != nil {
+	if err := w.apply(ctx, want, decision.Actions); err != nil {
 		w.last = nil
 		if w.desired() != want {
 			return rest{again: true} // whatever failed is not wanted any more

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -37,6 +38,10 @@ type world struct {
 	board   *status.Board
 	log     strings.Builder
 	quiet   bool // no hints
+
+	maxPulls int
+	hints    chan<- Hint
+	told     string // the container of the last tellExit
 
 	mu      sync.Mutex
 	unready map[string]bool  // containers whose probes fail
@@ -77,9 +82,10 @@ func newWorld(t *testing.T) *world {
 func (w *world) begin() {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	hints := make(chan Hint, 4096)
+	w.hints = hints
 	w.rt.OnEvent(func(e critest.Event) {
 		if ctx.Err() == nil && !w.quiet {
-			hints <- Hint{ID: e.ID}
+			hints <- Hint{ID: e.ID, Images: strings.HasPrefix(e.Topic, "/images/")}
 		}
 	})
 	w.board, w.cancel, w.done, w.ready = status.NewBoard(), cancel, make(chan error, 1), false
@@ -89,7 +95,7 @@ func (w *world) begin() {
 	}
 	w.s = New(Config{
 		Node: w.node, Runtime: w.rec, Sources: sources, Hints: hints, Board: w.board, Cgroups: w.cgroups,
-		Probes: probe.Deps{Exec: w.exec}, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: time.Now, Resync: 10 * time.Second,
+		Probes: probe.Deps{Exec: w.exec}, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: time.Now, Resync: 10 * time.Second, MaxPulls: w.maxPulls,
 		Ready: func() { w.ready = true },
 	})
 	go func() { w.done <- w.s.Run(ctx) }()
@@ -126,6 +132,18 @@ func (w *world) exec(_ context.Context, id string, _ []string, _ time.Duration) 
 		return "not yet", 1, nil
 	}
 	return "", 0, nil
+}
+
+// tellExit hints at the end of a container that the runtime still shows as running.
+func (w *world) tellExit(container string, code int32) error {
+	for _, c := range list(w.t.Context(), w.client, "", w.node.Instance).containers {
+		if c.GetMetadata().GetName() == container && c.GetState() == runtimeapi.ContainerState_CONTAINER_RUNNING {
+			w.told = c.GetId()
+			w.hints <- Hint{ID: c.GetId(), Exit: &Exit{Code: code, At: time.Now()}}
+			return nil
+		}
+	}
+	return errors.New("it does not run")
 }
 
 // inventory is every sandbox and container with its id and state.
@@ -217,10 +235,10 @@ func (r *recorder) take() string {
 	slices.SortStableFunc(r.lines, func(a, b line) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.pod, b.pod)) })
 	for i := 0; i < len(r.lines); {
 		n := i + 1
-		for n < len(r.lines) && r.lines[n].at == r.lines[i].at && r.lines[n].verb() == r.lines[i].verb() {
+		for n < len(r.lines) && r.lines[n].at == r.lines[i].at && r.lines[n].kind() == r.lines[i].kind() {
 			n++
 		}
-		slices.SortFunc(r.lines[i:n], func(a, b line) int { return cmp.Compare(a.text, b.text) })
+		slices.SortStableFunc(r.lines[i:n], func(a, b line) int { return cmp.Compare(a.subject(), b.subject()) })
 		i = n
 	}
 	var out strings.Builder
@@ -231,10 +249,19 @@ func (r *recorder) take() string {
 	return out.String()
 }
 
-// verb is what was done and to which pod.
-func (l line) verb() string {
+// kind is what was done and to which pod. Creating and starting are one thing: each container's own is in order.
+func (l line) kind() string {
 	verb, _, _ := strings.Cut(l.text, l.pod)
+	if verb == "start " {
+		verb = "create "
+	}
 	return verb + l.pod
+}
+
+// subject is to what it was done.
+func (l line) subject() string {
+	_, subject, _ := strings.Cut(l.text, l.pod)
+	return subject
 }
 
 func podOf(name string) string {
