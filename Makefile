@@ -8,7 +8,7 @@ REGISTRY   := https://registry.k8s.io/v2/
 # Arguments for `slipway init` in `make up`, for example INIT='--pod-network-cidr 10.244.0.0/16'.
 INIT       ?=
 FUZZTIME   ?= 30s
-E2E        := ./cmd/internal/e2e/... ./runtime/...
+E2E        := ./cmd/internal/e2e/... ./cmd/internal/podtest/... ./runtime/...
 
 .PHONY: build
 build: ## build bin/slipway, static and stripped
