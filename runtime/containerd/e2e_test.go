@@ -46,7 +46,7 @@ func TestContainerd(t *testing.T) {
 		t.Fatal("containerd needs root")
 	}
 	removeSharedDirs(t)
-	app := buildApp(t)
+	app := buildProgram(t, "./testdata/app")
 	dirs := append([]string{""}, filepath.SplitList(os.Getenv("SLIPWAY_TEST_CONTAINERD"))...)
 	for _, bin := range dirs {
 		path := os.Getenv("PATH")
@@ -67,6 +67,7 @@ func TestContainerd(t *testing.T) {
 			t.Run("load", func(t *testing.T) { testLoad(t, store, app) })
 			t.Run("pull", func(t *testing.T) { testPull(t, store, app) })
 			t.Run("contract", func(t *testing.T) { testContract(t, d, store, app) })
+			t.Run("rotation", func(t *testing.T) { testRotation(t, d, store) })
 			t.Run("events", func(t *testing.T) { testEvents(t, d) })
 		})
 		d.stop(t)
@@ -87,14 +88,14 @@ func removeSharedDirs(t *testing.T) {
 	})
 }
 
-// buildApp returns the program of the test images.
-func buildApp(t *testing.T) []byte {
+// buildProgram returns a program built of the package in dir, for a test image.
+func buildProgram(t *testing.T, dir string) []byte {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "app")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", out, "./testdata/app")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out := filepath.Join(t.TempDir(), "program")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", out, ".")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building the test program: %v\n%s", err, text)
+		t.Fatalf("building the test program in %s: %v\n%s", dir, err, text)
 	}
 	data, err := os.ReadFile(out)
 	if err != nil {

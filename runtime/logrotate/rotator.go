@@ -107,7 +107,7 @@ func (s *rounds) look(ctx context.Context, running map[string]string) time.Durat
 	maps.DeleteFunc(s.logs, func(id string, l *state) bool { return running[id] != l.path })
 	for id, path := range running {
 		if s.logs[id] == nil {
-			s.logs[id] = &state{path: path, pause: maxPause, due: true}
+			s.logs[id] = &state{path: path, due: true}
 		}
 	}
 	ids := slices.SortedFunc(maps.Keys(s.logs), func(a, b string) int { // who waited longest is compressed first
