@@ -109,7 +109,10 @@ func (r *round) mayStart(t *tending, spec *corev1.Container) (why string, now bo
 		return "", false
 	}
 	if !r.atHome(dead) { // it ended with its sandbox, which has a back-off of its own
-		return why + " in the former sandbox", true
+		if r.mem.Killed[dead.ID] == "" {
+			why += " in the former sandbox"
+		}
+		return why, true
 	}
 	if asked := r.seen.Restart[dead.ID]; asked != "" && !isInit(r.want.Pod, spec) {
 		r.forgive(spec.Name)

@@ -254,6 +254,12 @@ func (r *round) own() {
 	r.mem.Owed[r.want.UID] = false
 }
 
+// known tells whether anything of a uid is seen.
+func (r *round) known(uid string) bool {
+	return slices.ContainsFunc(r.sandboxes, func(sb *Sandbox) bool { return sb.UID == uid }) ||
+		slices.ContainsFunc(r.containers, func(c *Container) bool { return c.UID == uid })
+}
+
 // begin makes the sandbox, and asks for the images meanwhile.
 func (r *round) begin() (State, string) {
 	why := "there is none"
@@ -282,7 +288,7 @@ func (r *round) begin() (State, string) {
 			return BackOff, fmt.Sprintf("back-off %s remaking the sandbox (%s)", e.Delay, r.whyStray(dead))
 		}
 	}
-	if r.mem.Owed[r.want.UID] {
+	if r.mem.Owed[r.want.UID] && !r.known(r.want.UID) {
 		r.do(cleanUp(r.want.UID))
 		clear(r.mem.Attempts)
 	}

@@ -140,6 +140,9 @@ func (m *model) cri(what string, words []string, target func() (*Container, erro
 		if err != nil {
 			return err
 		}
+		if !alive(c) {
+			return fmt.Errorf("no container %q runs", c.Name)
+		}
 		code, err := strconv.Atoi(words[3])
 		m.exit(c, int32(code))
 		if len(words) > 4 {

@@ -317,17 +317,16 @@ func (m *model) grow() {
 	if v := version(m.want); v != m.version {
 		m.version, m.active, m.activeAt = v, 0, time.Time{}
 	}
-	switch {
-	case !m.activeAt.IsZero():
+	if !m.activeAt.IsZero() {
 		m.active += max(0, m.now.Sub(m.activeAt))
 		m.activeAt = m.now
-	case m.want != nil && slices.ContainsFunc(m.sandboxes, func(sb Sandbox) bool { return sb.UID == m.want.UID }):
-		m.activeAt = m.now
-		for _, sb := range m.sandboxes {
-			if sb.UID == m.want.UID {
-				m.active = max(m.active, m.now.Sub(sb.CreatedAt))
-			}
+		return
+	}
+	for _, sb := range m.sandboxes {
+		if _, doomed := m.mem.Doomed[sb.ID]; m.want == nil || doomed || sb.UID != m.want.UID || sb.SpecHash != m.want.SpecHash && sb.SpecHash != "" {
+			continue
 		}
+		m.active, m.activeAt = max(m.active, m.now.Sub(sb.CreatedAt)), m.now
 	}
 }
 

@@ -37,6 +37,9 @@ func (r *round) stopStrays() (why string, stopping bool) {
 		sb := r.sandbox(id)
 		why = r.whyStray(sb)
 		for _, c := range stage(r.podOf(sb, bySandbox[id][0]), bySandbox[id]) {
+			if r.ours(c) && r.want.Pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
+				r.mem.Killed[c.ID] = why // its sandbox's fault, whatever it makes of the signal
+			}
 			actions = append(actions, r.stop(c, r.graceOf(sb, c), why))
 			if c.State == ContainerUnknown {
 				forced = append(forced, remove(c, "its state was unknown"))
@@ -162,16 +165,9 @@ func (r *round) sweep() {
 	if slices.ContainsFunc(r.actions, func(a Action) bool { return a.Kind == RemoveContainer || a.Kind == RemoveSandbox }) {
 		return // should one of them fail, a clean-up behind it would be forgotten
 	}
-	there := map[string]bool{}
-	for _, sb := range r.sandboxes {
-		there[sb.UID] = true
-	}
-	for _, c := range r.containers {
-		there[c.UID] = true
-	}
 	var actions []Action
 	for _, uid := range slices.Sorted(maps.Keys(r.mem.Owed)) {
-		if !there[uid] && (r.want == nil || uid != r.want.UID) {
+		if !r.known(uid) && (r.want == nil || uid != r.want.UID) {
 			actions = append(actions, cleanUp(uid))
 			delete(r.mem.Owed, uid)
 			if r.mem.Last != nil && r.mem.Last.UID == uid {

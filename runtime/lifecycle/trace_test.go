@@ -112,7 +112,7 @@ var successors = map[State][]State{
 	Starting:    {Pulling, Running, BackOff, Completed, Held, Terminating},
 	Running:     {BackOff, Pulling, Starting, Completed, Terminating},
 	BackOff:     {Pulling, Starting, Running, Completed, Held, Terminating},
-	Completed:   {Starting, Pulling, Held, Terminating},
+	Completed:   {Starting, Pulling, BackOff, Held, Terminating},
 	Terminating: {Absent, Held, Pulling, Starting, Running, BackOff, Completed},
 }
 

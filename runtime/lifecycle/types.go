@@ -170,7 +170,7 @@ const (
 	Starting                 // sandbox or containers are being made or stopped for a restart → Pulling, Running, BackOff, Completed, Held, Terminating
 	Running                  // every container runs, or has ended as it may → BackOff, Pulling, Starting, Completed, Terminating
 	BackOff                  // a container waits for its restart → Pulling, Starting, Running, Completed, Held, Terminating
-	Completed                // restartPolicy or the deadline keeps every container ended → Starting, Pulling, Held, Terminating
+	Completed                // restartPolicy or the deadline keeps every container ended → Starting, Pulling, BackOff, Held, Terminating
 	Terminating              // what is there must go → Absent, Held, Pulling, Starting, Running, BackOff, Completed
 )
 
