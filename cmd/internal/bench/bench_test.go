@@ -23,6 +23,10 @@ type options struct {
 	lock    string
 	slipway string
 	out     string
+	// For TestPods:
+	podRounds int
+	podIdle   time.Duration
+	podsOnly  string
 }
 
 func (o *options) register(flags *flag.FlagSet) {
@@ -30,6 +34,9 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.lock, "lock", filepath.Join(os.TempDir(), "slipway-e2e.lock"), "hold this lock `FILE` while a control plane runs")
 	flags.StringVar(&o.slipway, "slipway", "", "measure this `PROGRAM` (default bin/slipway of the checkout)")
 	flags.StringVar(&o.out, "out", "", "write the tables to this `FILE` too")
+	flags.IntVar(&o.podRounds, "pod-rounds", 7, "measure each thing of pods this `OFTEN`")
+	flags.DurationVar(&o.podIdle, "pod-idle", time.Minute, "watch 200 idle pods for this `LONG`")
+	flags.StringVar(&o.podsOnly, "pods-only", "", "of what is measured of pods, only these `PARTS`: one,fifty,idle,trace; for a quick look")
 }
 
 var given options // flags of a test binary cannot be anywhere else
@@ -37,6 +44,9 @@ var given options // flags of a test binary cannot be anywhere else
 func TestMain(m *testing.M) {
 	given.register(flag.CommandLine)
 	flag.Parse()
+	if given.out != "" {
+		os.Remove(given.out) //nolint:errcheck // what an earlier run left, if any
+	}
 	os.Exit(m.Run())
 }
 
@@ -98,12 +108,25 @@ func TestBench(t *testing.T) {
 	}
 	r := report{began: began, machine: b.machine(ctx), idle: b.idle, runs: b.runs, contenders: contenders, outcomes: outcomes,
 		renders: renders, supervisor: supervisor, kubelet: kubelet, binary: size, timeline: timeline}
-	text := r.String()
+	b.publish(t, r.String())
+}
+
+// publish prints tables, and adds them to the file that was asked for.
+func (o options) publish(t *testing.T, text string) {
+	t.Helper()
 	fmt.Print("\n", text)
-	if b.out != "" {
-		if err := os.WriteFile(b.out, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if o.out == "" {
+		return
+	}
+	f, err := os.OpenFile(o.out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -236,12 +259,6 @@ const (
 	// idleTime is three periods of a liveness probe.
 	idleTime = 30 * time.Second
 )
-
-// watcher is what the process that watches over four pods costs.
-type watcher struct {
-	Memory memory
-	CPU    float64 // of one core
-}
 
 // resident measures the watcher of a contender with four healthy pods that nobody uses.
 func (b *bench) resident(ctx context.Context, t *testing.T, c contender) (watcher, error) {

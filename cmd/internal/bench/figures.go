@@ -30,6 +30,14 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%.2f s", d.Seconds())
 }
 
+// percent prints a share of one.
+func percent(share float64) string { return fmt.Sprintf("%.2f %%", 100*share) }
+
+// milliseconds prints a duration of a trace, without the unit.
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond))
+}
+
 // megabytes prints bytes in units of 10⁶, the unit of the targets.
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 

@@ -41,9 +41,32 @@ var controlPlane = []string{"etcd", "kube-apiserver", "kube-controller-manager",
 // claim is the right to run a control plane on this machine, and how the machine was before.
 type claim struct {
 	lock    *os.File
-	absent  []string          // of sharedPaths
-	cgroups bool              // whether there were pod cgroups
-	sysctls map[string]string // by path
+	absent  []string // of sharedPaths
+	cgroups bool     // whether there were pod cgroups
+	sysctls kernelSettings
+}
+
+// kernelSettings are values of sysctls by path, to put back what a kubelet changes.
+type kernelSettings map[string]string
+
+func readSysctls() kernelSettings {
+	values := kernelSettings{}
+	for _, name := range sysctls {
+		path := filepath.Join("/proc/sys", name)
+		if value, err := os.ReadFile(path); err == nil {
+			values[path] = string(value)
+		}
+	}
+	return values
+}
+
+func (k kernelSettings) restore() (err error) {
+	for path, value := range k {
+		if now, e := os.ReadFile(path); e == nil && string(now) != value {
+			err = errors.Join(err, os.WriteFile(path, []byte(value), 0))
+		}
+	}
+	return err
 }
 
 // claimMachine waits for the lock and refuses a machine that is a node.
@@ -52,7 +75,7 @@ func claimMachine(ctx context.Context, lock string) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &claim{lock: file, sysctls: map[string]string{}}
+	c := &claim{lock: file, sysctls: readSysctls()}
 	if err := errors.Join(unused(), portsFree(ctx)); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -62,12 +85,6 @@ func claimMachine(ctx context.Context, lock string) (*claim, error) {
 		}
 	}
 	c.cgroups = len(podCgroups()) > 0
-	for _, name := range sysctls {
-		path := filepath.Join("/proc/sys", name)
-		if value, err := os.ReadFile(path); err == nil {
-			c.sysctls[path] = string(value)
-		}
-	}
 	return c, nil
 }
 
@@ -134,12 +151,7 @@ func (c *claim) release() (leftovers []string, err error) {
 			os.Remove(path) //nolint:errcheck // busy: others have made theirs meanwhile
 		}
 	}
-	for path, value := range c.sysctls {
-		if now, e := os.ReadFile(path); e == nil && string(now) != value {
-			err = errors.Join(err, os.WriteFile(path, []byte(value), 0))
-		}
-	}
-	return leftovers, errors.Join(err, c.lock.Close())
+	return leftovers, errors.Join(err, c.sysctls.restore(), c.lock.Close())
 }
 
 // podCgroups are the cgroups of pods in every hierarchy, parents first.

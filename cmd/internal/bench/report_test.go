@@ -90,8 +90,6 @@ func (r report) targets() string {
 	})
 }
 
-func percent(share float64) string { return fmt.Sprintf("%.2f %%", 100*share) }
-
 func (r report) times() string {
 	var rows [][]string
 	for i, c := range r.contenders {
@@ -198,8 +196,8 @@ func timelineTable(bars []bar) string {
 }
 
 // commit names the checkout's commit, and whether there are changes since.
-func (b *bench) commit(ctx context.Context) string {
-	printed, _, err := command(ctx, nil, "git", "-C", b.repository, "describe", "--always", "--dirty=, with changes")
+func commit(ctx context.Context, repository string) string {
+	printed, _, err := command(ctx, nil, "git", "-C", repository, "describe", "--always", "--dirty=, with changes")
 	if err != nil || len(printed) != 1 {
 		return "unknown"
 	}
@@ -208,14 +206,20 @@ func (b *bench) commit(ctx context.Context) string {
 
 // machine tells what the figures depend on.
 func (b *bench) machine(ctx context.Context) []string {
+	return append(hardware(),
+		fmt.Sprintf("- slipway at commit %s; containerd %s, Kubernetes %s", commit(ctx, b.repository), b.engine.version, b.kubernetes),
+		fmt.Sprintf("- command: go test -tags bench -count=1 -timeout 60m -v ./cmd/internal/bench/ -runs %d", b.runs),
+		"- kubeadm, where nothing else is said, without the phases "+strings.ReplaceAll(laterPhases, ",", ", "),
+	)
+}
+
+// hardware names the machine and its kernel.
+func hardware() []string {
 	var uname unix.Utsname
 	unix.Uname(&uname) //nolint:errcheck // only fails for a bad pointer
 	return []string{
 		fmt.Sprintf("- CPU: %s, %d cores; memory: %s", field("/proc/cpuinfo", "model name"), runtime.NumCPU(), field("/proc/meminfo", "MemTotal")),
 		fmt.Sprintf("- %s, Linux %s", strings.Trim(field("/etc/os-release", "PRETTY_NAME"), `"`), unix.ByteSliceToString(uname.Release[:])),
-		fmt.Sprintf("- slipway at commit %s; containerd %s, Kubernetes %s", b.commit(ctx), b.engine.version, b.kubernetes),
-		fmt.Sprintf("- command: go test -tags bench -count=1 -timeout 60m -v ./cmd/internal/bench/ -runs %d", b.runs),
-		"- kubeadm, where nothing else is said, without the phases " + strings.ReplaceAll(laterPhases, ",", ", "),
 	}
 }
 

@@ -17,6 +17,12 @@ type memory struct {
 	Anonymous    int64 // RssAnon: heap and stacks, what is not backed by the program's file
 }
 
+// watcher is what the process that watches over pods costs.
+type watcher struct {
+	Memory memory
+	CPU    float64 // of one core
+}
+
 // memoryOf reads the memory of a running process.
 func memoryOf(pid int) (memory, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

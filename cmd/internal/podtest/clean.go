@@ -32,20 +32,13 @@ const (
 )
 
 // sharedDirs are made by whoever needs them first, the inner ones named first. The last node of all removes those that
-// were not there before it.
-var sharedDirs = []string{"/run/containerd/s", "/run/containerd", containerLogs, "/run/netns"}
+// are empty.
+var sharedDirs = []string{"/run/containerd/s", "/run/containerd", containerLogs}
 
-// enter holds the machine's shared directories for this node, and returns which of them there are. It waits while
-// another process removes them.
-func (n *Node) enter() map[string]bool {
+// enter holds the machine's shared directories for this node. It waits while another process removes them.
+func (n *Node) enter() {
 	n.t.Helper()
 	n.lock = n.lockMachine(unix.LOCK_SH)
-	present := map[string]bool{}
-	for _, dir := range sharedDirs {
-		_, err := os.Stat(dir)
-		present[dir] = err == nil
-	}
-	return present
 }
 
 // lockMachine takes a lock on a directory that all nodes use, which leaves no file behind.
@@ -60,20 +53,18 @@ func (n *Node) lockMachine(how int) *os.File {
 }
 
 // leave gives up the lock; who is the last removes the directories that nobody uses.
-func (n *Node) leave(present map[string]bool) {
+func (n *Node) leave() {
 	if unix.Flock(int(n.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 		for _, dir := range sharedDirs {
-			if !present[dir] {
-				os.Remove(dir) //nolint:errcheck // it is not empty, or there is none
-			}
+			os.Remove(dir) //nolint:errcheck // it is not empty, or there is none
 		}
 	}
 	n.lock.Close()
 }
 
 // close ends and removes everything of the node and fails the test for what then is left.
-func (n *Node) close(present map[string]bool) {
-	defer n.leave(present)
+func (n *Node) close() {
+	defer n.leave()
 	if n.t.Failed() {
 		n.t.Logf("the supervisor's log ends:\n%s\ncontainerd's log ends:\n%s", tail(n.SupervisorLog(), 60), tail(n.ContainerdLog(), 30))
 	}

@@ -84,11 +84,11 @@ func New(t testing.TB, o Options) *Node {
 	n.Manifests, n.PodLogs = filepath.Join(n.Dir, "manifests"), filepath.Join(n.Dir, "logs")
 	n.Config, n.Socket = filepath.Join(n.Dir, "kubelet.yaml"), filepath.Join(n.Dir, "c.sock")
 
-	present := n.enter()
+	n.enter()
 	n.must(sweep())
 	n.must(os.MkdirAll(n.Manifests, 0o755))
 	n.must(os.WriteFile(filepath.Join(n.Dir, instanceFile), []byte(n.Instance), 0o644))
-	t.Cleanup(func() { n.close(present) })
+	t.Cleanup(n.close)
 	n.must(n.writeConfig())
 	if o.CNI {
 		n.must(n.makeNetwork())

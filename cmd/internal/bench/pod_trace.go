@@ -1,0 +1,73 @@
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// tracedCall is one call to the runtime, or one that the watcher was told of by it.
+type tracedCall struct {
+	Method      string // without the service
+	Start, Took time.Duration
+	Failed      bool
+}
+
+// podTrace is what happened between a cause and its effect.
+type podTrace struct {
+	what  string
+	calls []tracedCall
+	took  time.Duration // until the effect, as the event says
+}
+
+// traceTable lists the calls that began before the effect, and for how long none was under way before each: in that
+// time the watcher, or its wait for a hint, is what costs.
+func traceTable(t podTrace) string {
+	calls := slices.Clone(t.calls)
+	slices.SortStableFunc(calls, func(a, b tracedCall) int { return cmp.Compare(a.Start, b.Start) })
+	var rows [][]string
+	var busy time.Duration // until when a call was under way
+	for _, c := range calls {
+		if c.Start > t.took {
+			break
+		}
+		name := c.Method
+		if c.Failed {
+			name += " (failed)"
+		}
+		rows = append(rows, []string{milliseconds(c.Start), milliseconds(max(0, c.Start-busy)), milliseconds(c.Took), name})
+		busy = max(busy, c.Start+c.Took)
+	}
+	rows = append(rows, []string{milliseconds(t.took), milliseconds(max(0, t.took-busy)), "", t.what})
+	return table([]string{"at, ms", "after, ms", "takes, ms", "call"}, rows)
+}
+
+// callSums adds the calls up by method, the costliest first.
+func callSums(t podTrace) string {
+	sums := map[string][]time.Duration{}
+	for _, c := range t.calls {
+		if c.Start <= t.took {
+			sums[c.Method] = append(sums[c.Method], c.Took)
+		}
+	}
+	total := func(method string) (sum time.Duration) {
+		for _, d := range sums[method] {
+			sum += d
+		}
+		return sum
+	}
+	var methods []string
+	for m := range sums {
+		methods = append(methods, m)
+	}
+	slices.SortFunc(methods, func(a, b string) int {
+		return cmp.Or(cmp.Compare(total(b), total(a)), strings.Compare(a, b))
+	})
+	var rows [][]string
+	for _, m := range methods {
+		rows = append(rows, []string{m, fmt.Sprint(len(sums[m])), duration(total(m)), milliseconds(median(sums[m])), milliseconds(slices.Max(sums[m]))})
+	}
+	return table([]string{"call", "how often", "together", "median, ms", "slowest, ms"}, rows)
+}
