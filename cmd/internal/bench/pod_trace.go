@@ -23,34 +23,51 @@ type podTrace struct {
 }
 
 // traceTable lists the calls that began before the effect, and for how long none was under way before each: in that
-// time the watcher, or its wait for a hint, is what costs.
+// time the watcher, or its wait for a hint, is what costs. The same call again and again is one row, with its count.
 func traceTable(t podTrace) string {
-	calls := slices.Clone(t.calls)
-	slices.SortStableFunc(calls, func(a, b tracedCall) int { return cmp.Compare(a.Start, b.Start) })
 	var rows [][]string
-	var busy time.Duration // until when a call was under way
-	for _, c := range calls {
-		if c.Start > t.took {
-			break
+	var first, end, waited time.Duration // of the row in the making
+	var name string
+	count := 0
+	flush := func() {
+		if count > 1 {
+			name = fmt.Sprintf("%s, %d times", name, count)
 		}
-		name := c.Method
-		if c.Failed {
-			name += " (failed)"
+		if count > 0 {
+			rows = append(rows, []string{milliseconds(first), milliseconds(waited), milliseconds(end - first), name})
 		}
-		rows = append(rows, []string{milliseconds(c.Start), milliseconds(max(0, c.Start-busy)), milliseconds(c.Took), name})
-		busy = max(busy, c.Start+c.Took)
 	}
+	busy := time.Duration(0) // until when a call was under way
+	for _, c := range t.before() {
+		label := c.Method
+		if c.Failed {
+			label += " (failed)"
+		}
+		wait := max(0, c.Start-busy)
+		busy = max(busy, c.Start+c.Took)
+		if count > 0 && label == name {
+			count, end = count+1, max(end, c.Start+c.Took)
+			continue
+		}
+		flush()
+		first, end, waited, name, count = c.Start, c.Start+c.Took, wait, label, 1
+	}
+	flush()
 	rows = append(rows, []string{milliseconds(t.took), milliseconds(max(0, t.took-busy)), "", t.what})
 	return table([]string{"at, ms", "after, ms", "takes, ms", "call"}, rows)
+}
+
+// before are the calls that began before the effect, in their order.
+func (t podTrace) before() []tracedCall {
+	calls := slices.SortedStableFunc(slices.Values(t.calls), func(a, b tracedCall) int { return cmp.Compare(a.Start, b.Start) })
+	return slices.DeleteFunc(calls, func(c tracedCall) bool { return c.Start > t.took })
 }
 
 // callSums adds the calls up by method, the costliest first.
 func callSums(t podTrace) string {
 	sums := map[string][]time.Duration{}
-	for _, c := range t.calls {
-		if c.Start <= t.took {
-			sums[c.Method] = append(sums[c.Method], c.Took)
-		}
+	for _, c := range t.before() {
+		sums[c.Method] = append(sums[c.Method], c.Took)
 	}
 	total := func(method string) (sum time.Duration) {
 		for _, d := range sums[method] {
