@@ -2,12 +2,9 @@ package lastgood
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
@@ -73,52 +70,6 @@ type Failure struct {
 	Text      string
 }
 
-// Trial is what must be remembered of a version between two calls. The zero value has seen nothing. A Trial that was
-// passed in is never changed.
-type Trial struct {
-	Version string
-	Outcome Outcome
-	Reason  string // as the verdict's
-	Blame   string // as Verdict.Container
-
-	at      time.Time     // of the last call
-	counts  bool          // the time since then counts against the version
-	waited  time.Duration // how much has
-	ready   string        // ids of what ran at the last call, if it was ready then
-	steady  time.Duration // how long it has been
-	exits   map[string]exits
-	pulls   map[string]tries // by image
-	creates tries
-	failing time.Duration // how long creates has gone on
-}
-
-// exits are those of the containers of one name.
-type exits struct {
-	count   int
-	id      string // the last one looked at
-	why     string // how it ended
-	running string // id of the one that runs
-	excused bool   // it was, or is to be, stopped for something that is not its fault
-	doom    string // why it is to be stopped; "" when it is not
-}
-
-// tries are failures of one thing.
-type tries struct {
-	count int
-	at    time.Time // of the last one
-}
-
-// Passed is the trial of a version that is known to be good, such as a stored one.
-func Passed(version string) Trial { return Trial{Version: version, Outcome: GoodVersion} }
-
-// Version names one version of a pod, "" for none.
-func Version(p *manifest.StaticPod) string {
-	if p == nil {
-		return ""
-	}
-	return p.UID + "/" + p.SpecHash
-}
-
 // Judge says whether a version of a manifest has proved good, or is to be given up because it
 //
 //   - has exited three times,
@@ -147,28 +98,25 @@ func Judge(now time.Time, in Input, t Trial) (Verdict, Trial) {
 	return v, j.t
 }
 
-func (t Trial) clone() Trial {
-	t.exits = maps.Clone(t.exits) // pulls is replaced, not changed
-	return t
-}
-
 // judge is one call.
 type judge struct {
-	now  time.Time
-	in   Input
-	t    Trial
-	step time.Duration
+	now    time.Time
+	in     Input
+	t      Trial
+	step   time.Duration
+	counts bool // at the last call and now: what has happened between them counts
 }
 
 // clock lets the step since the last call pass.
 func (j *judge) clock() {
 	counts := j.in.Seen.Held == "" && j.in.State != lifecycle.Terminating && j.in.State != lifecycle.Held && !j.hostFault()
-	if j.t.counts && counts && j.t.ready == "" {
+	j.counts = j.t.counts && counts
+	if j.counts && j.t.ready == "" {
 		j.t.waited += j.step
 	}
 	if j.in.Failure == nil {
 		j.t.creates, j.t.failing = tries{}, 0
-	} else if j.t.counts && counts && j.t.creates.count > 0 {
+	} else if j.counts && j.t.creates.count > 0 {
 		j.t.failing += j.step
 	}
 	runs := j.runs()
@@ -209,14 +157,14 @@ func (j *judge) look() {
 	failed := map[string]tries{}
 	for _, ref := range lacking(j.in) {
 		at, p := j.in.Seen.Images[ref].FailedAt, j.t.pulls[ref]
-		if j.t.counts && !at.Equal(p.at) {
+		if j.counts && !at.Equal(p.at) {
 			p.count++
 		}
 		failed[ref] = tries{count: p.count, at: at}
 	}
 	j.t.pulls = failed
 	if f := j.in.Failure; f != nil && !f.At.Equal(j.t.creates.at) {
-		if j.t.counts {
+		if j.counts {
 			j.t.creates.count++
 		}
 		j.t.creates.at = f.At
@@ -234,7 +182,7 @@ func (j *judge) exit(e exits, c lifecycle.Container) exits {
 		watched := c.Watched != "" && j.in.Seen.Watched != "" && c.Watched != j.in.Seen.Watched
 		e.excused, e.doom = e.excused || asked || watched, doom(c)
 	case c.State == lifecycle.ContainerExited && c.ID != e.id:
-		excused := !j.t.counts || c.ID == e.running && e.excused || !j.sandboxReady(c.SandboxID) || isEnd(j.in.Want.Pod, c)
+		excused := !j.counts || c.ID == e.running && e.excused || !j.sandboxReady(c.SandboxID) || isEnd(j.in.Want.Pod, c)
 		e.id, e.why = c.ID, ending(c)
 		if c.ID == e.running && e.doom != "" {
 			e.why = e.doom
@@ -269,79 +217,4 @@ func ending(c lifecycle.Container) string {
 
 func (j *judge) sandboxReady(id string) bool {
 	return slices.ContainsFunc(j.in.Seen.Sandboxes, func(s lifecycle.Sandbox) bool { return s.ID == id && s.Ready })
-}
-
-// hostFaults are what a runtime says when the host, not the manifest, is at fault; another version would fare no better.
-// They are the texts of ENOSPC, EDQUOT, EMFILE and ENFILE.
-func hostFaults() []string {
-	return []string{"no space left on device", "disk quota exceeded", "too many open files"}
-}
-
-func (j *judge) hostFault() bool {
-	isOne := func(text string) bool {
-		return slices.ContainsFunc(hostFaults(), func(f string) bool { return strings.Contains(text, f) })
-	}
-	if j.in.Failure != nil && isOne(j.in.Failure.Text) {
-		return true
-	}
-	return slices.ContainsFunc(lacking(j.in), func(ref string) bool { return isOne(j.in.Seen.Images[ref].Err) })
-}
-
-// lacking returns the images that a container needs and whose last pull failed.
-func lacking(in Input) []string {
-	var refs []string
-	for _, spec := range specs(in.Want.Pod) {
-		im := in.Seen.Images[spec.Image]
-		if im.Err != "" && (!im.Present || spec.ImagePullPolicy == corev1.PullAlways) && !slices.Contains(refs, spec.Image) {
-			refs = append(refs, spec.Image)
-		}
-	}
-	return refs
-}
-
-// begin marks what a new trial finds: of an earlier version with the same uid or images, or from before the
-// supervisor's start.
-func begin(now time.Time, version string, in Input) Trial {
-	t := Trial{Version: version, at: now, exits: map[string]exits{}, pulls: map[string]tries{}}
-	for name, c := range newest(in) {
-		if c.State != lifecycle.ContainerRunning {
-			t.exits[name] = exits{id: c.ID, why: ending(c)}
-		}
-	}
-	for _, ref := range lacking(in) {
-		t.pulls[ref] = tries{at: in.Seen.Images[ref].FailedAt}
-	}
-	if in.Failure != nil {
-		t.creates.at = in.Failure.At
-	}
-	return t
-}
-
-// newest returns, by name, the newest container of the version: in a sandbox of its own. A container whose sandbox is
-// gone or tells no version is nobody's.
-func newest(in Input) map[string]lifecycle.Container {
-	own := map[string]bool{}
-	for _, s := range in.Seen.Sandboxes {
-		own[s.ID] = s.UID == in.Want.UID && s.SpecHash == in.Want.SpecHash
-	}
-	found := map[string]lifecycle.Container{}
-	for _, c := range in.Seen.Containers {
-		last, ok := found[c.Name]
-		if own[c.SandboxID] && (!ok || c.Attempt > last.Attempt || c.Attempt == last.Attempt && c.CreatedAt.After(last.CreatedAt)) {
-			found[c.Name] = c
-		}
-	}
-	return found
-}
-
-func specs(pod *corev1.Pod) []corev1.Container {
-	return slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
-}
-
-func clip(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > maxReason {
-		return strings.ToValidUTF8(s[:maxReason], "") + "…"
-	}
-	return s
 }

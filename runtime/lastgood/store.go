@@ -184,7 +184,7 @@ func fileName(fullName string) string {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '/'
 	}
 	name := strings.ReplaceAll(fullName, "/", "_")
-	if strings.Count(fullName, "/") == 1 && !strings.HasPrefix(name, ".") && !strings.ContainsFunc(fullName, odd) && len(name) <= longest {
+	if strings.Count(fullName, "/") == 1 && !strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "_") && !strings.ContainsFunc(fullName, odd) && len(name) <= longest {
 		return name + suffix
 	}
 	sum := sha256.Sum256([]byte(fullName))

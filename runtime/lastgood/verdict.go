@@ -74,15 +74,15 @@ func (j *judge) exited(spec corev1.Container) Verdict {
 
 func (j *judge) pulled(spec corev1.Container) Verdict {
 	p, failed := j.t.pulls[spec.Image]
-	if !failed || !j.t.counts {
+	im := j.in.Seen.Images[spec.Image]
+	if !failed || !j.t.counts || !needs(spec, im) {
 		return Verdict{}
 	}
-	why := clip(j.in.Seen.Images[spec.Image].Err)
 	switch {
 	case spec.ImagePullPolicy == corev1.PullNever:
 		return j.giveUp(spec.Name, "the image %s of container %s is not there and must not be pulled", spec.Image, spec.Name)
 	case p.count >= maxPulls:
-		return j.giveUp(spec.Name, "the image %s of container %s cannot be had, tried %d times: %s", spec.Image, spec.Name, p.count, why)
+		return j.giveUp(spec.Name, "the image %s of container %s cannot be had, tried %d times: %s", spec.Image, spec.Name, p.count, clip(im.Err))
 	}
 	return Verdict{}
 }
@@ -138,8 +138,9 @@ func (j *judge) lacking() (container, why string) {
 		c, found := last[spec.Name]
 		switch {
 		case !found:
-			im := j.in.Seen.Images[spec.Image]
-			if !im.Present {
+			if im := j.in.Seen.Images[spec.Image]; im.Err != "" && needs(spec, im) {
+				return spec.Name, fmt.Sprintf("the image %s of container %s is not there: %s", spec.Image, spec.Name, clip(im.Err))
+			} else if !im.Present {
 				return spec.Name, fmt.Sprintf("the image %s of container %s is not there", spec.Image, spec.Name)
 			}
 			return spec.Name, fmt.Sprintf("container %s has not been started", spec.Name)
@@ -155,26 +156,4 @@ func (j *judge) lacking() (container, why string) {
 		}
 	}
 	return "", fmt.Sprintf("it was never ready for %s", probation)
-}
-
-// isEnd tells whether an ended container has done what it should.
-func isEnd(pod *corev1.Pod, c lifecycle.Container) bool {
-	if c.ExitCode != 0 {
-		return false
-	}
-	for i := range pod.Spec.InitContainers {
-		if pod.Spec.InitContainers[i].Name == c.Name {
-			return !isSidecar(&pod.Spec.InitContainers[i])
-		}
-	}
-	for _, spec := range pod.Spec.Containers {
-		if spec.Name == c.Name && spec.RestartPolicy != nil {
-			return *spec.RestartPolicy != corev1.ContainerRestartPolicyAlways
-		}
-	}
-	return pod.Spec.RestartPolicy == corev1.RestartPolicyOnFailure || pod.Spec.RestartPolicy == corev1.RestartPolicyNever
-}
-
-func isSidecar(c *corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
