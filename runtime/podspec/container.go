@@ -89,7 +89,7 @@ func Container(p *manifest.StaticPod, c *corev1.Container, a Attempt, n Node) (*
 // signal is the runtime's number of a signal; 0 leaves it to the image.
 func signal(s corev1.Signal) runtimeapi.Signal {
 	name := strings.NewReplacer("+", "PLUS", "-", "MINUS").Replace(string(s))
-	return runtimeapi.Signal(runtimeapi.Signal_value[name])
+	return runtimeapi.Signal(runtimeapi.Signal_value["SIGNAL_"+name])
 }
 
 // podIPs are the addresses that a container of the pod may be told.

@@ -63,7 +63,8 @@ func lookUp(data []byte, key string) (value string, found bool, err error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		bad := func(why string) (string, bool, error) { return "", false, fmt.Errorf("line %d: %s", i+1, why) }
+		number := i + 1
+		bad := func(why string) (string, bool, error) { return "", false, fmt.Errorf("line %d: %s", number, why) }
 		name, rest, ok := strings.Cut(line, "=")
 		switch {
 		case !ok:

@@ -57,6 +57,9 @@ type Node struct {
 	ImageVolumes bool
 	// SupplementalGroupsPolicy says that the runtime can leave the groups of the image's /etc/group out.
 	SupplementalGroupsPolicy bool
+	// StopSignals says that the runtime takes the signal that ends a container from who makes it: containerd does in 2.4.
+	// It has no way to tell.
+	StopSignals bool
 	// SELinux says that the host labels files: the pod's own volumes and files are then relabelled for its containers.
 	SELinux bool
 

@@ -40,7 +40,7 @@ func ableNode() Node {
 	n.Labels = map[string]string{"disk": "ssd", "rack": "4"}
 	n.AllowedUnsafeSysctls = []string{"kernel.msg*"}
 	n.RuntimeHandlers = []string{"", "runc", "gvisor"}
-	n.RecursiveReadOnlyMounts, n.ImageVolumes, n.SupplementalGroupsPolicy, n.SELinux = true, true, true, true
+	n.RecursiveReadOnlyMounts, n.ImageVolumes, n.SupplementalGroupsPolicy, n.StopSignals, n.SELinux = true, true, true, true, true
 	n.EphemeralStorage = 100 << 30
 	return n
 }

@@ -131,6 +131,8 @@ func allowedSysctl(name string, n Node) bool {
 }
 
 func (f *finder) container(c *corev1.Container, at string) {
+	f.refuse(c.Lifecycle != nil && c.Lifecycle.StopSignal != nil && !f.node.StopSignals, at+".lifecycle.stopSignal",
+		"the runtime sends the image's STOPSIGNAL only; containerd can send another from 2.4")
 	f.refuse(len(c.VolumeDevices) > 0, at+".volumeDevices", "block volumes are not supported")
 	f.warn(len(c.ResizePolicy) > 0, at+".resizePolicy", "a change of resources replaces the pod")
 	f.refuse(c.SecurityContext != nil && c.SecurityContext.WindowsOptions != nil, at+".securityContext.windowsOptions", "only linux is supported")
@@ -184,6 +186,7 @@ func (f *finder) probes(c *corev1.Container, at string) {
 	}
 	hook := func(h *corev1.LifecycleHandler, at string) {
 		if h != nil {
+			f.warn(h.TCPSocket != nil, at+".tcpSocket", "the hook always fails: no kubelet ever ran one of this kind")
 			get(h.HTTPGet, at)
 		}
 	}
