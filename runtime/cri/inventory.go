@@ -4,8 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // Image is one image of the runtime's store, for those who must not know the CRI's types.
@@ -67,26 +65,32 @@ func (c *Client) UsedImages(ctx context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(used)), nil
 }
 
-// PodUIDs returns the uid of every pod of which the runtime has a sandbox or a container, whoever made it.
-func (c *Client) PodUIDs(ctx context.Context) ([]string, error) {
+// Inventory is what a runtime has, whoever made it and whether it runs or not.
+type Inventory struct {
+	Pods       []string // uids of the pods of sandboxes and containers
+	Containers []string // ids
+}
+
+// Inventory lists what the runtime has, sorted.
+func (c *Client) Inventory(ctx context.Context) (Inventory, error) {
 	// The containers come first: a pod that is made between the two calls then has at least its sandbox listed.
 	containers, err := c.ListContainers(ctx, nil)
 	if err != nil {
-		return nil, err
+		return Inventory{}, err
 	}
-	sandboxes, err := c.ListPodSandbox(ctx, &runtimeapi.PodSandboxFilter{})
+	sandboxes, err := c.ListPodSandbox(ctx, nil)
 	if err != nil {
-		return nil, err
+		return Inventory{}, err
 	}
-	uids := map[string]bool{}
+	uids, ids := map[string]bool{}, map[string]bool{}
 	for _, ctr := range containers {
-		uids[ctr.GetLabels()[labelPodUID]] = true
+		uids[ctr.GetLabels()[labelPodUID]], ids[ctr.GetId()] = true, true
 	}
 	for _, sb := range sandboxes {
 		uids[sb.GetLabels()[labelPodUID]], uids[sb.GetMetadata().GetUid()] = true, true
 	}
 	delete(uids, "")
-	return slices.Sorted(maps.Keys(uids)), nil
+	return Inventory{Pods: slices.Sorted(maps.Keys(uids)), Containers: slices.Sorted(maps.Keys(ids))}, nil
 }
 
 // labelPodUID is podspec.LabelPodUID, the label that every client of the CRI writes.

@@ -75,7 +75,7 @@ func RunContract(t *testing.T, target Target) {
 		{"an absent image is no error", testImages},
 		{"an image is removed with all its names", testRemoveImage},
 		{"the images of containers and sandboxes are in use", testUsedImages},
-		{"a pod is known by its uid until its sandbox is removed", testPodUIDs},
+		{"a pod is known by its uid until its sandbox is removed", testInventory},
 		{"images are on a file system that can be looked at", testImageFileSystem},
 	} {
 		t.Run(c.rule, func(t *testing.T) { c.test(t, &contract{Target: target, t: t, name: podName(c.rule)}) })

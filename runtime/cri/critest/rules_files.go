@@ -126,19 +126,20 @@ func testUsedImages(t *testing.T, c *contract) {
 	}
 }
 
-func testPodUIDs(t *testing.T, c *contract) {
+func testInventory(t *testing.T, c *contract) {
 	id, uid := c.sandbox(0), c.sandboxConfig(0).GetMetadata().GetUid()
+	container := c.create(id, 0, "/app", "run")
 	for _, state := range []string{"ready", "stopped"} {
-		uids, err := c.Client.PodUIDs(t.Context())
+		has, err := c.Client.Inventory(t.Context())
 		c.must(err)
-		if !slices.Contains(uids, uid) {
-			t.Errorf("uids %q, want the %s sandbox's, %s", uids, state, uid)
+		if !slices.Contains(has.Pods, uid) || !slices.Contains(has.Containers, container) {
+			t.Errorf("inventory %q, want the %s sandbox's uid %s and the container %s", has, state, uid, container)
 		}
 		c.must(c.Client.StopPodSandbox(t.Context(), id))
 	}
 	c.must(c.Client.RemovePodSandbox(t.Context(), id))
-	if uids, err := c.Client.PodUIDs(t.Context()); err != nil || slices.Contains(uids, uid) {
-		t.Errorf("after the removal: %q, %v", uids, err)
+	if has, err := c.Client.Inventory(t.Context()); err != nil || slices.Contains(has.Pods, uid) || slices.Contains(has.Containers, container) {
+		t.Errorf("after the removal: %q, %v", has, err)
 	}
 }
 
