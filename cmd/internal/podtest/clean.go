@@ -152,22 +152,26 @@ func remove(dir, instance string) error {
 
 // sweep takes away what test processes that were killed have left.
 func sweep() error {
-	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*-*"))
-	if err != nil {
-		return err
-	}
 	var failed error
-	for _, dir := range dirs {
-		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
-		pid, err := strconv.Atoi(text)
-		if err != nil || syscall.Kill(pid, 0) == nil {
-			continue
-		}
-		instance, err := os.ReadFile(filepath.Join(dir, instanceFile))
+	for _, pattern := range []string{os.TempDir(), "/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		dirs, err := filepath.Glob(filepath.Join(pattern, prefix+"*-*"))
 		if err != nil {
-			continue // not of this package, or just being removed
+			return err
 		}
-		failed = errors.Join(failed, removeNamespace(filepath.Base(dir)), remove(dir, string(instance)))
+		for _, dir := range dirs {
+			name := filepath.Base(dir)
+			text, _, _ := strings.Cut(strings.TrimPrefix(name, prefix), "-")
+			pid, err := strconv.Atoi(text)
+			if err != nil || syscall.Kill(pid, 0) == nil {
+				continue
+			}
+			dir = filepath.Join(os.TempDir(), name)
+			instance := name
+			if data, err := os.ReadFile(filepath.Join(dir, instanceFile)); err == nil {
+				instance = string(data)
+			}
+			failed = errors.Join(failed, removeNamespace(name), remove(dir, instance))
+		}
 	}
 	return failed
 }
