@@ -47,12 +47,7 @@ func TestContainerd(t *testing.T) {
 	}
 	removeSharedDirs(t)
 	app := buildProgram(t, "./testdata/app")
-	dirs := append([]string{""}, filepath.SplitList(os.Getenv("SLIPWAY_TEST_CONTAINERD"))...)
-	for _, bin := range dirs {
-		path := os.Getenv("PATH")
-		if bin != "" {
-			path = bin + ":" + path
-		}
+	for _, path := range searchPaths() {
 		d := startDaemon(t, path)
 		_, version, err := Version(t.Context(), d.socket)
 		if err != nil {
@@ -73,6 +68,15 @@ func TestContainerd(t *testing.T) {
 		d.stop(t)
 		d.leavesNothing(t)
 	}
+}
+
+// searchPaths returns a PATH for each containerd to test.
+func searchPaths() []string {
+	paths := []string{os.Getenv("PATH")}
+	for _, bin := range filepath.SplitList(os.Getenv("SLIPWAY_TEST_CONTAINERD")) {
+		paths = append(paths, bin+":"+paths[0])
+	}
+	return paths
 }
 
 // removeSharedDirs takes away the directory that shims before containerd 2.4 have their sockets in, if there was none
@@ -104,9 +108,13 @@ func buildProgram(t *testing.T, dir string) []byte {
 	return data
 }
 
-func startDaemon(t *testing.T, path string) *daemon {
+// startDaemon starts a containerd in a directory of its own, which the preparations see before.
+func startDaemon(t *testing.T, path string, prepare ...func(t *testing.T, dir string)) *daemon {
 	t.Helper()
 	dir := critest.ShortDir(t)
+	for _, p := range prepare {
+		p(t, dir)
+	}
 	d := &daemon{dir: dir, path: path, socket: filepath.Join(dir, "c.sock")}
 	facts, err := Detect(dir)
 	if err != nil {

@@ -142,7 +142,7 @@ func (r *reaper) tell(plan Removal) {
 		freed = r.after.Available - r.before.Available
 	}
 	what := fmt.Sprintf("removed %d unused images and freed %s: the file system of %s was %d %% full, now %d %%",
-		len(r.removed), bytes(freed), r.dir, r.before.Percent(), r.after.Percent())
+		len(r.removed), inUnits(freed), r.dir, r.before.Percent(), r.after.Percent())
 	if len(r.removed) > 0 {
 		r.Events.Record(event.Event{Type: event.Normal, Reason: event.FreedDiskSpace, Message: what + " (" + strings.Join(r.removed, ", ") + ")"})
 	}
@@ -159,8 +159,8 @@ func (r *reaper) tell(plan Removal) {
 	}
 }
 
-// bytes prints a size for people.
-func bytes(n uint64) string {
+// inUnits prints a number of bytes for people.
+func inUnits(n uint64) string {
 	const units = "KMGT"
 	size, unit := float64(n), ""
 	for i := 0; i < len(units) && size >= 1024; i++ {
