@@ -38,6 +38,7 @@ type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	n    int64
+	end  time.Time // of what is signed; an hour from now if zero
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -55,6 +56,9 @@ func (a *authority) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.
 	a.n++
 	template.SerialNumber = big.NewInt(a.n)
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if !a.end.IsZero() {
+		template.NotAfter = a.end
+	}
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = template, key
@@ -118,7 +122,8 @@ type fakeAPI struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	trace   []string
+	trace   []string       // what changes something
+	all     map[string]int // every request
 	version int
 	node    *corev1.Node
 	lease   *lease
@@ -142,7 +147,7 @@ type watchEvent struct {
 }
 
 func newFakeAPI(t *testing.T) *fakeAPI {
-	f := &fakeAPI{t: t, ca: newAuthority(t), pods: map[string]*corev1.Pod{}, events: map[string]*corev1.Event{}, absent: map[string]bool{}, addr: "127.0.0.1:0"}
+	f := &fakeAPI{t: t, ca: newAuthority(t), pods: map[string]*corev1.Pod{}, events: map[string]*corev1.Event{}, absent: map[string]bool{}, all: map[string]int{}, addr: "127.0.0.1:0"}
 	f.changed = sync.NewCond(&f.mu)
 	f.start()
 	t.Cleanup(f.stop)
@@ -205,6 +210,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	answer, err := f.answer(r, body)
+	f.changed.Broadcast()
 	f.mu.Unlock()
 	if err != nil {
 		refused := err.(*statusError)
@@ -232,6 +238,7 @@ func (f *fakeAPI) answer(r *http.Request, body []byte) (any, error) {
 		return nil, fail(403, "Forbidden", "%s is no node", peer.Subject.CommonName)
 	}
 	path := r.URL.Path
+	f.all[r.Method+" "+path]++
 	if r.Method != http.MethodGet && !strings.Contains(path, "/leases") && !strings.Contains(path, "/events") {
 		f.trace = append(f.trace, r.Method+" "+path)
 	}
@@ -548,6 +555,15 @@ func (f *fakeAPI) takeTrace() string {
 	s := strings.Join(f.trace, "\n")
 	f.trace = nil
 	return s
+}
+
+// takeAll returns how often everything was asked for since the last time.
+func (f *fakeAPI) takeAll() map[string]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := f.all
+	f.all = map[string]int{}
+	return all
 }
 
 func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }

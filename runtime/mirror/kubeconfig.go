@@ -57,14 +57,16 @@ type credentials struct {
 	server string // URL without a slash at the end
 	proxy  *url.URL
 	tls    *tls.Config
-	files  []string // what was read
-	stamp  string   // state of files when they were read
+	read   []stamped
 }
+
+// stamped is a file and its state before it was read: one that is replaced at that moment is another one.
+type stamped struct{ file, stamp string }
 
 // readKubeconfig reads the current context of a kubeconfig. Its user must have a client certificate, and not that of
 // another node.
 func readKubeconfig(path, nodeName string) (*credentials, error) {
-	c := &credentials{files: []string{path}}
+	c := &credentials{}
 	dir := filepath.Dir(path)
 	load := func(file string, data []byte) ([]byte, error) {
 		if len(data) > 0 || file == "" {
@@ -73,10 +75,10 @@ func readKubeconfig(path, nodeName string) (*credentials, error) {
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
-		c.files = append(c.files, file)
+		c.read = append(c.read, stamped{file, stamp(file)})
 		return os.ReadFile(file)
 	}
-	text, err := os.ReadFile(path)
+	text, err := load(filepath.Base(path), nil) // beside itself
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
@@ -94,7 +96,6 @@ func readKubeconfig(path, nodeName string) (*credentials, error) {
 	if err := errors.Join(caErr, certErr, keyErr); err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	c.stamp = c.state()
 	if err := c.fill(cl, ca, cert, key, nodeName); err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
@@ -182,21 +183,26 @@ func (c *credentials) explain(err error, now time.Time) error {
 	return err
 }
 
-// state changes whenever one of the files is written or replaced.
-func (c *credentials) state() string {
-	var b strings.Builder
-	for _, f := range c.files {
-		if info, err := os.Stat(f); err == nil {
-			fmt.Fprintf(&b, "%d %d\n", info.ModTime().UnixNano(), info.Size())
-		} else {
-			fmt.Fprintln(&b, "absent")
-		}
-	}
-	return b.String()
-}
-
 // renewed tells whether the files have changed since they were read. A file that is absent is about to be replaced.
 func (c *credentials) renewed() bool {
-	now := c.state()
-	return now != c.stamp && !strings.Contains(now, "absent")
+	changed := false
+	for _, f := range c.read {
+		now := stamp(f.file)
+		if now == absent {
+			return false
+		}
+		changed = changed || now != f.stamp
+	}
+	return changed
+}
+
+const absent = "absent"
+
+// stamp changes whenever the file is written or replaced.
+func stamp(file string) string {
+	info, err := os.Stat(file)
+	if err != nil {
+		return absent
+	}
+	return fmt.Sprint(info.ModTime().UnixNano(), info.Size())
 }
