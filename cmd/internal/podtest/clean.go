@@ -104,18 +104,34 @@ func (n *Node) Clear() {
 	})
 }
 
-// removePods removes every sandbox with its containers.
+// removePods removes every sandbox with its containers. It tries again what fails: containerd 1.6 and a shim that is
+// just ending now and then talk past each other.
 func removePods(socket string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client, err := cri.Dial(ctx, socket)
 	if err != nil {
 		return fmt.Errorf("removing the pods: %w", err)
 	}
 	defer client.Close()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range 20 {
+		if err = removeSandboxes(ctx, client); err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	return fmt.Errorf("removing the pods: %w", err)
+}
+
+func removeSandboxes(ctx context.Context, client *cri.Client) error {
 	sandboxes, err := client.ListPodSandbox(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("removing the pods: %w", err)
+		return err
 	}
 	var group errgroup.Group
 	group.SetLimit(8)
