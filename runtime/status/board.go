@@ -33,7 +33,8 @@ func (b *Board) Publish(v View) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before := b.pods[v.Name]
-	pod, detail := Pod(v, before), detailOf(v, b.refused[v.Name])
+	pod := Pod(v, before)
+	detail := detailOf(v, pod, b.refused[v.Name])
 	if before != nil && equality.Semantic.DeepEqual(before, pod) && reflect.DeepEqual(b.details[v.Name], detail) {
 		return
 	}

@@ -146,7 +146,10 @@ func anyMade(pod *corev1.Pod, all []lifecycle.Container) bool {
 	return slices.ContainsFunc(all, func(c lifecycle.Container) bool { return c.UID == string(pod.UID) && specOf(pod, c.Name) != nil })
 }
 
-func containerID(c *lifecycle.Container) string { return "containerd://" + c.ID }
+// runtimePrefix begins a container's id in a status: the runtime's name, as a URL.
+const runtimePrefix = "containerd://"
+
+func containerID(c *lifecycle.Container) string { return runtimePrefix + c.ID }
 
 // attempts returns the newest and the second newest container of a name in this version of the pod.
 func attempts(name, uid string, all []lifecycle.Container) (newest, previous *lifecycle.Container) {

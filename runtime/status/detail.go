@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/slipway-k8s/slipway/runtime/lastgood"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 )
@@ -40,13 +42,16 @@ type SandboxDetail struct {
 	CreatedAt time.Time `json:"createdAt,omitzero"`
 }
 
-// ContainerDetail is one container as the runtime has it, with the latest results of its probes.
+// ContainerDetail is one container as the runtime has it, with the latest results of its probes; or, in state waiting
+// and without an ID, one of the manifest that is not there yet.
 type ContainerDetail struct {
 	Name       string    `json:"name"`
-	ID         string    `json:"id"`
+	ID         string    `json:"id,omitempty"`
+	Sandbox    string    `json:"sandbox,omitempty"`
 	UID        string    `json:"uid"` // of the pod
 	Attempt    uint32    `json:"attempt"`
-	State      string    `json:"state"` // created, running, exited or unknown
+	State      string    `json:"state"` // created, running, exited, unknown or waiting
+	Image      string    `json:"image,omitempty"`
 	ImageID    string    `json:"imageID,omitempty"`
 	CreatedAt  time.Time `json:"createdAt,omitzero"`
 	StartedAt  time.Time `json:"startedAt,omitzero"`
@@ -58,10 +63,12 @@ type ContainerDetail struct {
 	Ready      bool      `json:"ready"`
 	Probe      string    `json:"probe,omitempty"` // what the last failed probe said
 	Hook       string    `json:"hook,omitempty"`  // that the post-start hook runs, or why it failed
+	// Waiting is the kubelet's word for what the next start waits for, such as CrashLoopBackOff.
+	Waiting string `json:"waiting,omitempty"`
 }
 
-// detailOf is the part of a view that Pod leaves out.
-func detailOf(v View, notShown string) Detail {
+// detailOf is the part of a view that Pod, which made pod, leaves out.
+func detailOf(v View, pod *corev1.Pod, notShown string) Detail {
 	d := Detail{
 		Pod: v.Name, State: v.Decision.State.String(), Why: v.Decision.Why, Failure: v.Failure, Problem: v.Problem,
 		Rejected: v.Rejected, NotShown: notShown, Sandboxes: []SandboxDetail{}, Containers: []ContainerDetail{},
@@ -79,15 +86,44 @@ func detailOf(v View, notShown string) Detail {
 	for i := range v.Seen.Containers {
 		d.Containers = append(d.Containers, containerDetail(&v.Seen.Containers[i]))
 	}
+	if v.Want != nil {
+		for _, of := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+			for i := range of {
+				d.join(&of[i])
+			}
+		}
+	}
 	slices.SortFunc(d.Containers, func(a, b ContainerDetail) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.Attempt, a.Attempt), cmp.Compare(a.ID, b.ID))
 	})
 	return d
 }
 
+// join adds what a container's status says of the manifest and of what is waited for.
+func (d *Detail) join(s *corev1.ContainerStatus) {
+	there := false
+	for i := range d.Containers {
+		c := &d.Containers[i]
+		if c.Name != s.Name {
+			continue
+		}
+		c.Image = s.Image
+		if s.ContainerID == runtimePrefix+c.ID {
+			there = true
+			if s.State.Waiting != nil {
+				c.Waiting = s.State.Waiting.Reason
+			}
+		}
+	}
+	if w := s.State.Waiting; !there && w != nil {
+		d.Containers = append(d.Containers, ContainerDetail{Name: s.Name, UID: d.UID, Attempt: uint32(s.RestartCount), State: "waiting",
+			Image: s.Image, Waiting: w.Reason, Message: w.Message})
+	}
+}
+
 func containerDetail(c *lifecycle.Container) ContainerDetail {
 	d := ContainerDetail{
-		Name: c.Name, ID: c.ID, UID: c.UID, Attempt: c.Attempt, State: c.State.String(), ImageID: c.ImageRef,
+		Name: c.Name, ID: c.ID, Sandbox: c.SandboxID, UID: c.UID, Attempt: c.Attempt, State: c.State.String(), Image: c.ImageRef, ImageID: c.ImageRef,
 		CreatedAt: c.CreatedAt, StartedAt: c.StartedAt, FinishedAt: c.FinishedAt, ExitCode: c.ExitCode, Reason: c.Reason, Message: c.Message,
 		Started: c.Probe.Started, Ready: c.Probe.Ready,
 		Probe: cmp.Or(c.Probe.StartupFailed, c.Probe.LivenessFailed, c.Probe.Message),

@@ -186,10 +186,18 @@ func TestDetails(t *testing.T) {
 	if len(d.Containers) != 2 || d.Containers[0].ID != "etcd-id" || d.Containers[0].Probe != "connection refused" || d.Containers[1].ExitCode != 1 {
 		t.Errorf("containers: %+v", d.Containers)
 	}
+	if c := d.Containers[0]; c.Image != "registry.example/etcd:3" || c.Waiting != "" || c.Sandbox != "s0" {
+		t.Errorf("the newest: %+v", c)
+	}
 	v.Seen.Containers[1] = hooked(c, lifecycle.HookFailed, "exit code 3")
 	b.Publish(v)
-	if h := next()[0].Containers[0]; h.Hook != "the post-start hook failed: exit code 3" || h.Started {
+	if h := next()[0].Containers[0]; h.Hook != "the post-start hook failed: exit code 3" || h.Started || h.Waiting != "PostStartHookError" {
 		t.Errorf("with a hook: %+v", h)
+	}
+	v.Seen.Containers = nil
+	b.Publish(v)
+	if c := next()[0].Containers; len(c) != 1 || c[0].State != "waiting" || c[0].Waiting != "ContainerCreating" || c[0].ID != "" {
+		t.Errorf("without a container: %+v", c)
 	}
 	b.MirrorRefused("kube-system/etcd-n1", "a quota")
 	if d := next()[0]; d.NotShown != "a quota" {

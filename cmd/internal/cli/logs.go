@@ -93,7 +93,7 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 // findLogs returns the pod that a user means: one that the supervisor tells of, else one that has log directories,
 // NAMESPACE_NAME_UID.
 func findLogs(ctx context.Context, g *global, podLogs, typed string) (podName, error) {
-	if list, err := newLocal(g.paths().SupervisorSocket).pods(ctx); err == nil {
+	if list, err := g.supervisor().pods(ctx); err == nil {
 		if pod, err := findPod(typed, podNames(list)); err == nil {
 			return pod, nil
 		}

@@ -101,7 +101,7 @@ func unknownPod(typed string, pods []podName) error {
 // containers, the names of that one's containers.
 func completePods(g *global, most int, containers bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		list, err := newLocal(g.paths().SupervisorSocket).pods(cmd.Context())
+		list, err := g.supervisor().pods(cmd.Context())
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -121,7 +121,7 @@ func completePods(g *global, most int, containers bool) cobra.CompletionFunc {
 // completeContainers offers the containers of the pod that is named first.
 func completeContainers(g *global) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		list, err := newLocal(g.paths().SupervisorSocket).pods(cmd.Context())
+		list, err := g.supervisor().pods(cmd.Context())
 		if err != nil || len(args) == 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

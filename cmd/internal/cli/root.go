@@ -2,12 +2,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -42,9 +44,17 @@ type global struct {
 	instance string
 	// origins names the environment variable that set a flag, by the flag's name.
 	origins map[string]string
+	// socket and now take the place of the instance's supervisor and of the clock, for tests.
+	socket string
+	now    func() time.Time
 }
 
 func (g *global) paths() config.Paths { return config.NewPaths(g.instance) }
+
+// supervisor is the client of this instance's supervisor.
+func (g *global) supervisor() *local {
+	return newLocal(cmp.Or(g.socket, g.paths().SupervisorSocket))
+}
 
 // suffix is what a command that a message shows needs to mean the same instance.
 func (g *global) suffix() string {
@@ -58,7 +68,7 @@ var instanceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?$`)
 
 // NewRoot returns the command tree.
 func NewRoot(std Streams) *cobra.Command {
-	g := &global{origins: map[string]string{}}
+	g := &global{origins: map[string]string{}, now: time.Now}
 	settings := viper.New()
 	root := &cobra.Command{
 		Use: "slipway", Short: "Run a Kubernetes control plane on a bare Linux machine",
@@ -81,7 +91,7 @@ func NewRoot(std Streams) *cobra.Command {
 	root.PersistentFlags().StringVar(&g.instance, "instance", "", "`NAME` of the instance, where a host has several; each has its own directories")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newInit(std, g), newDiff(std, g), newReset(std, g), newSupervise(std, g), newStatus(std, g), newPs(std, g),
-		newLogs(std, g), newImages(std, g), newVersion(std))
+		newLogs(std, g), newExec(std, g), newEvents(std, g), newRestart(std, g), newValidate(std), newImages(std, g), newVersion(std))
 	completeFlags(root)
 	return root
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,15 +20,36 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/status"
 )
 
+// statusFlags are those of status.
+type statusFlags struct {
+	watch bool
+	out   output
+}
+
 func newStatus(std Streams, g *global) *cobra.Command {
-	var out output
+	var f statusFlags
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show the control plane of this node: components, certificates, paths", Args: noArguments,
-		Long: "status shows what runs on this node, since when and why not, how long the certificates are good, and where things are.\n" +
-			"It asks the supervisor and reads files: no API server is needed. The exit code is 1 when a component is not ready.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return runStatus(cmd.Context(), std, g, out) },
+		Use: "status [POD]", Short: "Show the control plane of this node, or one pod: what is wanted, what is there, and why not",
+		Args: atMostOne("pod", "slipway status etcd"),
+		Long: "status shows what runs on this node, since when and why not, how long the certificates are good, and where things are. With a\n" +
+			"POD it shows all that the supervisor knows of it: the version that is wanted and one that was given up, sandboxes and\n" +
+			"containers, probes, back-off, the last exit with the end of its log, and what has happened.\n" + podHelp + "\n\n" +
+			"It asks the supervisor and reads files: no API server is needed. The exit code is 1 when a pod is not ready.\n" +
+			"With --watch it goes on with what changes, until Ctrl-C.",
+		Example: "  slipway status\n" +
+			"  slipway status kube-apiserver\n" +
+			"  slipway status etcd -o json\n" +
+			"  slipway status --watch",
+		ValidArgsFunction: completePods(g, 1, false),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return runPodStatus(cmd.Context(), std, g, f, args[0])
+			}
+			return runStatus(cmd.Context(), std, g, f)
+		},
 	}
-	out.register(cmd.Flags(), "text", "json")
+	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "go on with what changes")
+	f.out.register(cmd.Flags(), "text", "wide", "json", "yaml")
 	return cmd
 }
 
@@ -55,6 +78,10 @@ type component struct {
 	Problem   string    `json:"problem,omitempty"`
 	LastExit  string    `json:"lastExit,omitempty"`
 	Manifest  string    `json:"manifest,omitempty"`
+	Version   string    `json:"version,omitempty"`  // UID/SpecHash
+	Rejected  string    `json:"rejected,omitempty"` // why a newer version was given up
+	NotShown  string    `json:"notShown,omitempty"` // why the Kubernetes API does not show it
+	ended     bool      // well, as its restart policy lets it
 }
 
 type certificate struct {
@@ -77,41 +104,55 @@ type places struct {
 	Ledger     string `json:"ledger"`
 }
 
-func runStatus(ctx context.Context, std Streams, g *global, out output) error {
-	now := time.Now()
+func runStatus(ctx context.Context, std Streams, g *global, f statusFlags) error {
+	if f.watch {
+		return watchComponents(ctx, std, g, f)
+	}
 	paths := g.paths()
 	s := nodeStatus{Paths: locate(paths), Components: []component{}, Problems: []status.Problem{}}
 	if s.Paths.PKI != "" {
 		paths.PKI = s.Paths.PKI
 	}
-	client := newLocal(paths.SupervisorSocket)
-	list, err := client.pods(ctx)
-	if err == nil {
-		s.Supervisor.Running = true
-		for _, p := range list.Items {
-			s.Components = append(s.Components, componentOf(p))
-		}
-		if s.Problems, err = client.problems(ctx); err != nil {
-			return err
-		}
-	} else {
+	if err := s.ask(ctx, g.supervisor()); err != nil {
 		s.Supervisor.Error = err.Error()
 	}
 	for _, e := range pki.Expirations(os.ReadFile, paths) {
-		s.Certificates = append(s.Certificates, certificateOf(e, now))
+		s.Certificates = append(s.Certificates, certificateOf(e, g.now()))
 	}
-	if out.format == "json" {
-		if err := printJSON(std.Out, s); err != nil {
-			return err
-		}
-	} else if err := printStatus(std, s, now); err != nil {
+	done, err := f.out.print(std.Out, s, false)
+	if !done {
+		err = printStatus(std.Out, s, g.now(), f.out.format == "wide")
+	}
+	if err != nil {
 		return err
 	}
 	if !s.Supervisor.Running {
 		return withHint(errors.New(s.Supervisor.Error), supervisorHint(g))
 	}
-	for _, c := range s.Components {
-		if !c.Ready {
+	return allReady(s.Components)
+}
+
+// ask fills in what the supervisor knows.
+func (s *nodeStatus) ask(ctx context.Context, client *local) error {
+	list, err := client.pods(ctx)
+	if err != nil {
+		return err
+	}
+	details, err := client.details(ctx, "")
+	if err != nil {
+		return err
+	}
+	if s.Problems, err = client.problems(ctx); err != nil {
+		return err
+	}
+	s.Components, s.Supervisor.Running = componentsOf(list, details), true
+	return nil
+}
+
+// allReady is an exit code of 1 unless every pod is ready, or has ended as it may.
+func allReady(components []component) error {
+	for _, c := range components {
+		if !c.Ready && !c.ended {
 			return &exit{code: 1}
 		}
 	}
@@ -150,24 +191,52 @@ func locate(p config.Paths) places {
 	return at
 }
 
-func componentOf(p corev1.Pod) component {
-	c := component{Name: p.Name, Namespace: p.Namespace, State: p.Annotations[status.AnnotationState],
-		Why: p.Annotations[status.AnnotationWhy], Problem: p.Annotations[status.AnnotationProblem], Manifest: p.Annotations[status.AnnotationSource]}
-	for _, cond := range p.Status.Conditions {
-		if cond.Type == corev1.PodReady {
-			c.Ready = cond.Status == corev1.ConditionTrue
-		}
+func componentsOf(list *corev1.PodList, details []status.Detail) []component {
+	known := map[string]*status.Detail{}
+	for i := range details {
+		known[details[i].Pod] = &details[i]
 	}
+	out := []component{}
+	for i := range list.Items {
+		c := componentOf(&list.Items[i])
+		if d := known[c.Namespace+"/"+c.Name]; d != nil {
+			c.NotShown = d.NotShown
+			if d.UID != "" {
+				c.Version = d.UID + "/" + d.SpecHash
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func componentOf(p *corev1.Pod) component {
+	c := component{Name: p.Name, Namespace: p.Namespace, State: p.Annotations[status.AnnotationState], Ready: isReady(p),
+		Why: p.Annotations[status.AnnotationWhy], Problem: p.Annotations[status.AnnotationProblem], Manifest: p.Annotations[status.AnnotationSource],
+		Rejected: p.Annotations[status.AnnotationRejected], ended: p.Status.Phase == corev1.PodSucceeded}
 	for _, s := range p.Status.ContainerStatuses {
 		c.Restarts += s.RestartCount
-		if _, since := containerState(s); since.After(c.Since) {
-			c.Since = since
+		if at := changedAt(&s); at.After(c.Since) {
+			c.Since = at
 		}
 		if last := s.LastTerminationState.Terminated; last != nil {
 			c.LastExit = fmt.Sprintf("%s, exit code %d", last.Reason, last.ExitCode)
 		}
 	}
 	return c
+}
+
+// changedAt is since when a container is in its state, zero where that is not known.
+func changedAt(s *corev1.ContainerStatus) time.Time {
+	switch {
+	case s.State.Running != nil:
+		return s.State.Running.StartedAt.Time
+	case s.State.Terminated != nil:
+		return s.State.Terminated.FinishedAt.Time
+	case s.LastTerminationState.Terminated != nil:
+		return s.LastTerminationState.Terminated.FinishedAt.Time
+	}
+	return time.Time{}
 }
 
 func certificateOf(e pki.Expiry, now time.Time) certificate {
@@ -181,38 +250,77 @@ func certificateOf(e pki.Expiry, now time.Time) certificate {
 	return c
 }
 
-func printStatus(std Streams, s nodeStatus, now time.Time) error {
+func printStatus(out io.Writer, s nodeStatus, now time.Time, wide bool) error {
 	if s.Supervisor.Running {
-		var rows [][]string
-		for _, c := range s.Components {
-			ready, since := "no", "-"
-			if c.Ready {
-				ready = "yes"
-			}
-			if !c.Since.IsZero() {
-				since = age(now.Sub(c.Since))
-			}
-			why := c.Why
-			if c.Ready {
-				why = ""
-			}
-			if c.Problem != "" {
-				why = c.Problem
-			}
-			rows = append(rows, []string{c.Name, c.State, ready, fmt.Sprint(c.Restarts), since, why})
-		}
-		if err := table(std.Out, []string{"COMPONENT", "STATE", "READY", "RESTARTS", "SINCE", "WHY"}, rows); err != nil {
+		if err := printComponents(out, s, now, wide); err != nil {
 			return err
 		}
-		for _, p := range s.Problems {
-			if p.Pod == "" {
-				fmt.Fprintf(std.Out, "refused: %s: %s\n", p.Source, p.Reason)
-			}
-		}
-		fmt.Fprintln(std.Out)
 	}
+	if err := printCertificates(out, s.Certificates, now); err != nil {
+		return err
+	}
+	return table(out, []string{"PATH", ""}, [][]string{
+		{"manifests", s.Paths.Manifests}, {"kubelet configuration", s.Paths.Config}, {"certificates", s.Paths.PKI},
+		{"runtime socket", s.Paths.Runtime}, {"supervisor socket", s.Paths.Supervisor},
+		{"pod logs", s.Paths.PodLogs}, {"own logs", s.Paths.Logs}, {"ledger", s.Paths.Ledger},
+	})
+}
+
+func printComponents(out io.Writer, s nodeStatus, now time.Time, wide bool) error {
 	var rows [][]string
-	for _, c := range s.Certificates {
+	for i := range s.Components {
+		rows = append(rows, s.Components[i].row(now, wide))
+	}
+	if err := table(out, componentHeader(wide), rows); err != nil {
+		return err
+	}
+	for _, c := range s.Components {
+		if c.Rejected != "" {
+			fmt.Fprintf(out, "given up: a newer version of %s/%s: %s\n  slipway status %s shows the end of its log\n", c.Namespace, c.Name, c.Rejected, c.Name)
+		}
+		if c.NotShown != "" {
+			fmt.Fprintf(out, "not in the Kubernetes API: %s/%s: %s\n", c.Namespace, c.Name, c.NotShown)
+		}
+	}
+	for _, p := range s.Problems {
+		fmt.Fprintf(out, "refused: %s\n", refused(p))
+	}
+	fmt.Fprintln(out)
+	return nil
+}
+
+// refused is a problem with its source once.
+func refused(p status.Problem) string {
+	if strings.HasPrefix(p.Reason, p.Source) {
+		return p.Reason
+	}
+	return p.Source + ": " + p.Reason
+}
+
+func componentHeader(wide bool) []string {
+	header := []string{"COMPONENT", "STATE", "READY", "RESTARTS", "SINCE", "WHY"}
+	if wide {
+		header = slices.Insert(header, 5, "LAST EXIT", "VERSION", "MANIFEST")
+	}
+	return header
+}
+
+func (c *component) row(now time.Time, wide bool) []string {
+	why := c.Why
+	if c.Ready {
+		why = ""
+	}
+	row := []string{c.Name, c.State, yesNo(c.Ready), fmt.Sprint(c.Restarts), since(now, c.Since), cmp.Or(c.Problem, why)}
+	if wide {
+		uid, _, _ := strings.Cut(c.Version, "/")
+		row = slices.Insert(row, 5, cmp.Or(c.LastExit, "-"), short(uid), cmp.Or(c.Manifest, "-"))
+	}
+	return row
+}
+
+func printCertificates(out io.Writer, certificates []certificate, now time.Time) error {
+	var rows [][]string
+	for _, c := range certificates {
 		switch {
 		case c.Missing:
 			continue
@@ -224,15 +332,45 @@ func printStatus(std Streams, s nodeStatus, now time.Time) error {
 			rows = append(rows, []string{c.Name, c.NotAfter.UTC().Format("2006-01-02 15:04"), fmt.Sprintf("%d days", c.DaysLeft)})
 		}
 	}
-	if len(rows) > 0 {
-		if err := table(std.Out, []string{"CERTIFICATE", "EXPIRES (UTC)", "LEFT"}, rows); err != nil {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := table(out, []string{"CERTIFICATE", "EXPIRES (UTC)", "LEFT"}, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(out)
+	return nil
+}
+
+// watchComponents prints the table of components, and then a row for each that changes.
+func watchComponents(ctx context.Context, std Streams, g *global, f statusFlags) error {
+	client := g.supervisor()
+	var columns columns
+	var last map[string]component
+	err := watch(ctx, client, "/status?watch=true", func(details []status.Detail) error {
+		list, err := client.pods(ctx)
+		if err != nil {
 			return err
 		}
-		fmt.Fprintln(std.Out)
-	}
-	return table(std.Out, []string{"PATH", ""}, [][]string{
-		{"manifests", s.Paths.Manifests}, {"kubelet configuration", s.Paths.Config}, {"certificates", s.Paths.PKI},
-		{"runtime socket", s.Paths.Runtime}, {"supervisor socket", s.Paths.Supervisor},
-		{"pod logs", s.Paths.PodLogs}, {"own logs", s.Paths.Logs}, {"ledger", s.Paths.Ledger},
+		var rows [][]string
+		next := map[string]component{}
+		for _, c := range componentsOf(list, details) {
+			name := c.Namespace + "/" + c.Name
+			next[name] = c
+			if before, known := last[name]; known && before == c {
+				continue
+			}
+			if done, err := f.out.print(std.Out, c, true); err != nil {
+				return err
+			} else if !done {
+				rows = append(rows, c.row(g.now(), f.out.format == "wide"))
+			}
+		}
+		if last == nil && (f.out.format == "text" || f.out.format == "wide") {
+			rows = slices.Insert(rows, 0, componentHeader(f.out.format == "wide"))
+		}
+		last = next
+		return columns.print(std.Out, rows)
 	})
+	return explained(g, err)
 }

@@ -43,13 +43,23 @@ func suggestions(cmd *cobra.Command, typed string) []string {
 	return likely
 }
 
-// oneArgument wants exactly one argument, and says by an example which.
-func oneArgument(what, example string) cobra.PositionalArgs {
+// atMostOne wants an argument, or none.
+func atMostOne(what, example string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == 1 {
+		if len(args) <= 1 {
 			return nil
 		}
-		return withHint(fmt.Errorf("%s takes one %s, not %d arguments", cmd.CommandPath(), what, len(args)), "for example: "+example)
+		return withHint(fmt.Errorf("%s takes at most one %s, not %d arguments", cmd.CommandPath(), what, len(args)), "for example: "+example)
+	}
+}
+
+// someArguments wants one argument or more.
+func someArguments(what, example string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return nil
+		}
+		return withHint(fmt.Errorf("%s takes at least one %s", cmd.CommandPath(), what), "for example: "+example)
 	}
 }
 
