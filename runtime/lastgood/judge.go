@@ -84,7 +84,7 @@ func Judge(now time.Time, in Input, t Trial) (Verdict, Trial) {
 		return Verdict{}, Trial{}
 	}
 	if version := Version(in.Want); t.Version != version {
-		t = begin(now, version, in)
+		t = Trial{Version: version, at: now, exits: map[string]exits{}}
 	}
 	if t.Outcome == GoodVersion {
 		return Verdict{Outcome: GoodVersion}, t
@@ -100,11 +100,13 @@ func Judge(now time.Time, in Input, t Trial) (Verdict, Trial) {
 
 // judge is one call.
 type judge struct {
-	now    time.Time
-	in     Input
-	t      Trial
-	step   time.Duration
-	counts bool // at the last call and now: what has happened between them counts
+	now  time.Time
+	in   Input
+	t    Trial
+	step time.Duration
+	// counts is at the last call and now: what has happened between them counts. The first call only marks what it
+	// finds: of an earlier version with the same uid or images, or from before the supervisor's start.
+	counts bool
 }
 
 // clock lets the step since the last call pass.

@@ -100,8 +100,8 @@ func TestWhateverHappens(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := m.trial
-			kept := before.clone()
-			kept.pulls = maps.Clone(before.pulls)
+			kept := before
+			kept.exits, kept.pulls = maps.Clone(before.exits), maps.Clone(before.pulls)
 			v, next := Judge(m.now, m.in, before)
 			if !reflect.DeepEqual(kept, before) {
 				t.Fatalf("the trial that was passed in has changed, from %+v to %+v\n%s", kept, before, strings.Join(history, "\n"))

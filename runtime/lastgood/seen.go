@@ -9,12 +9,12 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 )
 
-// lacking returns the images that a container needs and whose last pull failed.
+// lacking returns the images that a container needs and whose last pull failed, some of them twice.
 func lacking(in Input) []string {
 	var refs []string
 	for _, spec := range specs(in.Want.Pod) {
 		im := in.Seen.Images[spec.Image]
-		if im.Err != "" && needs(spec, im) && !slices.Contains(refs, spec.Image) {
+		if im.Err != "" && needs(spec, im) {
 			refs = append(refs, spec.Image)
 		}
 	}

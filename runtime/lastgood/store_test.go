@@ -171,8 +171,9 @@ func TestADamagedFileIsNoneAndIsSetAside(t *testing.T) {
 		"another pod's version": func([]byte) []byte {
 			return other(content{Pod: etcdName, Good: &good{Pod: &corev1.Pod{}, UID: "x", SpecHash: "y"}})
 		},
-		"too long":      func([]byte) []byte { return []byte(strings.Repeat(" ", maxFile+1)) },
-		"not an object": func([]byte) []byte { return []byte(`["geheim"]`) },
+		"too long":            func([]byte) []byte { return []byte(strings.Repeat(" ", maxFile+1)) },
+		"whole, and too long": func(data []byte) []byte { return append(data, strings.Repeat(" ", maxFile)...) },
+		"not an object":       func([]byte) []byte { return []byte(`["geheim"]`) },
 		"a list for a record": func([]byte) []byte {
 			inner := []byte(`["geheim"]`)
 			data, err := json.Marshal(file{SHA256: sum(inner), Record: inner})
@@ -263,7 +264,7 @@ func TestRejectionsAreBounded(t *testing.T) {
 	if len(got.Log) != maxLogLines || !strings.HasPrefix(got.Log[maxLogLines-1], "999 ") || len(got.Log[0]) > maxLogLine+3 || len(got.Reason) > maxReason+3 {
 		t.Errorf("%d lines, the first of %d bytes, a reason of %d", len(got.Log), len(got.Log[0]), len(got.Reason))
 	}
-	if len(r.Log[0]) < 10000 {
+	if len(r.Log[999]) < 10000 {
 		t.Error("the caller's log was changed")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
 
@@ -56,23 +55,5 @@ func Version(p *manifest.StaticPod) string {
 
 func (t Trial) clone() Trial {
 	t.exits = maps.Clone(t.exits) // pulls is replaced, not changed
-	return t
-}
-
-// begin marks what a new trial finds: of an earlier version with the same uid or images, or from before the
-// supervisor's start.
-func begin(now time.Time, version string, in Input) Trial {
-	t := Trial{Version: version, at: now, exits: map[string]exits{}, pulls: map[string]tries{}}
-	for name, c := range newest(in) {
-		if c.State != lifecycle.ContainerRunning {
-			t.exits[name] = exits{id: c.ID, why: ending(c)}
-		}
-	}
-	for _, ref := range lacking(in) {
-		t.pulls[ref] = tries{at: in.Seen.Images[ref].FailedAt}
-	}
-	if in.Failure != nil {
-		t.creates.at = in.Failure.At
-	}
 	return t
 }
