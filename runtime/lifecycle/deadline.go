@@ -6,7 +6,7 @@ import (
 )
 
 // expired tells whether the pod's activeDeadlineSeconds are over, and asks for a look when they will be. Once over they
-// stay so.
+// stay so: active never goes back.
 func (r *round) expired() (why string, over bool) {
 	seconds := r.want.Pod.Spec.ActiveDeadlineSeconds
 	if seconds == nil {
@@ -15,13 +15,10 @@ func (r *round) expired() (why string, over bool) {
 	limit := time.Duration(*seconds) * time.Second
 	end := r.ended()
 	active, begun := r.active(end)
-	if begun && active >= limit {
-		r.mem.Expired = true
-	}
-	if r.mem.Expired {
+	switch {
+	case begun && active >= limit:
 		return fmt.Sprintf("active for longer than activeDeadlineSeconds (%d s)", *seconds), true
-	}
-	if begun && end == nil {
+	case begun && end == nil:
 		r.wakeAt(r.now.Add(limit - active))
 	}
 	return "", false

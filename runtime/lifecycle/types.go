@@ -212,7 +212,6 @@ type Memory struct {
 	// Active is how long the version has been active at ActiveAt, for its deadline; a zero ActiveAt: not begun.
 	Active   time.Duration
 	ActiveAt time.Time
-	Expired  bool // the deadline has ended the pod
 	// Finishing is when a pod that has ended began to be stopped: what still runs of it shares one grace period.
 	Finishing time.Time
 
