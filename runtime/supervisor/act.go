@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/slipway-k8s/slipway/runtime/event"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
@@ -43,12 +45,22 @@ func (w *worker) apply(ctx context.Context, want *manifest.StaticPod, actions []
 
 // act performs one action. Removing what is already gone is a success.
 func (w *worker) act(ctx context.Context, want *manifest.StaticPod, a lifecycle.Action) error {
-	start := w.s.c.Now()
+	if a.Kind == lifecycle.EnsureImage {
+		a.Name = userOf(want.Pod, a.Image)
+	}
+	began := time.Now()
 	err := w.perform(ctx, want, a)
+	took := time.Since(began)
+	if ctx.Err() == nil {
+		w.recordOutcome(a, err)
+		if w.s.c.Observe != nil {
+			w.s.c.Observe(a.Kind, took, err)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", a, err)
 	}
-	w.log.Info("done", "action", a.String(), "took", w.s.c.Now().Sub(start).Round(time.Millisecond).String())
+	w.log.Info("done", "action", a.String(), "took", took.Round(time.Millisecond).String())
 	return nil
 }
 
@@ -62,14 +74,14 @@ func (w *worker) perform(ctx context.Context, want *manifest.StaticPod, a lifecy
 	case lifecycle.StartContainer:
 		return w.startContainer(ctx, want, a)
 	case lifecycle.StopContainer:
-		return rt.StopContainer(ctx, a.ID, a.Grace)
+		return w.stopContainer(ctx, a)
 	case lifecycle.StopSandbox:
 		return rt.StopPodSandbox(ctx, a.ID)
 	case lifecycle.RemoveContainer:
 		if err := rt.RemoveContainer(ctx, a.ID); err != nil {
 			return err
 		}
-		return w.removeTraces(a)
+		return errors.Join(w.removeTraces(a), w.unmarkHook(a))
 	case lifecycle.RemoveSandbox:
 		return rt.RemovePodSandbox(ctx, a.ID)
 	case lifecycle.CleanUp:
@@ -87,6 +99,9 @@ func (w *worker) runSandbox(ctx context.Context, want *manifest.StaticPod, a lif
 	if err := w.s.c.Cgroups.Ensure(podspec.CgroupParent(want.Pod, w.s.c.Node), podspec.PodCgroup(want.Pod, w.s.c.Node)); err != nil {
 		return err
 	}
+	if a.Attempt > 0 {
+		w.record(a.UID, "", event.Normal, event.SandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
+	}
 	_, err := w.s.c.Runtime.RunPodSandbox(ctx, podspec.Sandbox(want, a.Attempt, w.s.c.Node), podspec.Handler(want.Pod))
 	return err
 }
@@ -100,7 +115,7 @@ func (w *worker) startContainer(ctx context.Context, want *manifest.StaticPod, a
 	w.mu.Lock()
 	known := w.images[spec.Image]
 	w.mu.Unlock()
-	attempt := podspec.Attempt{Number: a.Attempt, Image: known.spec, PodIPs: home.ips, Volumes: w.volumeImages(want.Pod)}
+	attempt := podspec.Attempt{Number: a.Attempt, Image: known.spec, PodIPs: home.ips, Volumes: w.volumeImages(want.Pod), Watched: w.view.Seen.Watched}
 	var err error
 	if attempt.Files, err = readVolumeFiles(podspec.EnvFiles(want, spec, w.s.c.Node)); err != nil {
 		return err
@@ -118,12 +133,20 @@ func (w *worker) startContainer(ctx context.Context, want *manifest.StaticPod, a
 	}
 	id, err := w.s.c.Runtime.CreateContainer(ctx, a.SandboxID, config, podspec.Sandbox(want, home.Attempt, w.s.c.Node))
 	if err != nil {
-		w.forget(spec.Image) // it may have been removed
+		w.doubt(lifecycle.Images(want.Pod)...) // they may have been removed
 		return err
+	}
+	w.record(a.UID, a.Name, event.Normal, event.Created, "Container created")
+	if err := w.markHook(want, spec, id); err != nil { // the hook runs all the same
+		w.log.Warn("noting that a hook is due", "container", spec.Name, "reason", err.Error())
 	}
 	if err := w.s.c.Runtime.StartContainer(ctx, id); err != nil {
 		return err
 	}
+	w.startHook(want, spec, id, home.Sandbox)
+	w.mu.Lock()
+	w.begun.acted = true
+	w.mu.Unlock()
 	if err := linkLog(want, spec.Name, a.Attempt, id, w.s.c.Node); err != nil { // the container runs all the same
 		w.log.Warn("offering the log to collectors", "container", spec.Name, "reason", err.Error())
 	}

@@ -29,9 +29,10 @@ func (w *worker) ended(c lifecycle.Container) lifecycle.Container {
 	return c
 }
 
-// forgetExits drops the exits of containers that are gone.
-func (w *worker) forgetExits(saw states) {
+// forgetGone drops what is kept of containers that are gone.
+func (w *worker) forgetGone(saw states) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	maps.DeleteFunc(w.exits, func(id string, _ Exit) bool { _, there := saw[id]; return !there })
+	maps.DeleteFunc(w.preStopped, func(id string, _ bool) bool { _, there := saw[id]; return !there })
 }

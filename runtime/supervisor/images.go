@@ -10,6 +10,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/slipway-k8s/slipway/runtime/cri"
+	"github.com/slipway-k8s/slipway/runtime/event"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
@@ -39,8 +40,10 @@ func (w *worker) ensureImage(ctx context.Context, a lifecycle.Action) error {
 		return err
 	case found != nil:
 		w.learn(ctx, a.Image, found, nil)
+		w.recordPresent(a)
 	case a.Pull == corev1.PullNever:
 		w.learn(ctx, a.Image, nil, errNeverPull)
+		w.record(a.UID, a.Name, event.Warning, errImageNeverPull, "Container image %q is not present with pull policy of Never", a.Image)
 	default:
 		w.pull(ctx, a)
 	}
@@ -54,11 +57,14 @@ func (w *worker) pull(ctx context.Context, a lifecycle.Action) {
 	w.mu.Lock()
 	w.images[a.Image] = image{Image: lifecycle.Image{Pulling: true}, end: end, fresh: fresh}
 	w.mu.Unlock()
+	w.record(a.UID, a.Name, event.Normal, event.Pulling, "Pulling image %q", a.Image)
 	w.pulls.Go(func() {
 		defer end()
+		asked := time.Now()
 		found, took, err := w.s.puller.pull(ctx, a.Image, fresh)
-		if err == nil {
-			w.log.Info("pulled", "image", a.Image, "took", took.Round(time.Millisecond).String())
+		if ctx.Err() == nil {
+			w.log.Info("pull ended", "image", a.Image, "took", took.Round(time.Millisecond).String(), "failed", err != nil)
+			w.recordPulled(a, took, time.Since(asked), found.GetSize(), err)
 		}
 		w.learn(ctx, a.Image, found, err)
 		w.order()
@@ -117,6 +123,7 @@ func (w *worker) askAgain(ctx context.Context) error {
 	for _, ref := range refs {
 		found, err := w.s.c.Runtime.ImageStatus(ctx, ref)
 		if err != nil {
+			w.stored() // at the next look
 			return err
 		}
 		if found != nil {
@@ -126,17 +133,25 @@ func (w *worker) askAgain(ctx context.Context) error {
 	return nil
 }
 
-// forget drops what is known of an image: it is asked for again.
-func (w *worker) forget(ref string) {
+// doubt forgets that the images are in the store: they are asked for again.
+func (w *worker) doubt(refs ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.images, ref)
+	for _, ref := range refs {
+		if w.images[ref].Present {
+			delete(w.images, ref)
+		}
+	}
 }
 
 // dropImages forgets the images that the wanted pod does not use, and ends their pulls. The caller holds mu.
 func (w *worker) dropImages(want *manifest.StaticPod) {
+	var used []string
+	if want != nil {
+		used = lifecycle.Images(want.Pod)
+	}
 	for ref, im := range w.images {
-		if want != nil && uses(want.Pod, ref) {
+		if slices.Contains(used, ref) {
 			continue
 		}
 		if im.end != nil {
@@ -144,11 +159,4 @@ func (w *worker) dropImages(want *manifest.StaticPod) {
 		}
 		delete(w.images, ref)
 	}
-}
-
-func uses(pod *corev1.Pod, ref string) bool {
-	runs := func(c corev1.Container) bool { return c.Image == ref }
-	mounts := func(v corev1.Volume) bool { return v.Image != nil && v.Image.Reference == ref }
-	return slices.ContainsFunc(pod.Spec.InitContainers, runs) || slices.ContainsFunc(pod.Spec.Containers, runs) ||
-		slices.ContainsFunc(pod.Spec.Volumes, mounts)
 }

@@ -7,10 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/slipway-k8s/slipway/runtime/cri"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
@@ -18,29 +16,6 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 	"github.com/slipway-k8s/slipway/runtime/probe"
 )
-
-// cache keeps what cannot change while a sandbox or container stays in its state, so that a look at a healthy pod costs
-// two list calls.
-type cache struct {
-	sandboxes  map[inState]sandbox
-	containers map[inState]lifecycle.Container // without probe results
-}
-
-// inState is a sandbox or container for as long as it is in one CRI state.
-type inState struct {
-	id    string
-	state int32
-}
-
-// sandbox is a sandbox with all of its addresses.
-type sandbox struct {
-	lifecycle.Sandbox
-	ips []string
-}
-
-func newCache() cache {
-	return cache{sandboxes: map[inState]sandbox{}, containers: map[inState]lifecycle.Container{}}
-}
 
 // observe looks at everything in the runtime that carries this worker's name, and at the probes of what runs.
 func (w *worker) observe(ctx context.Context, want *manifest.StaticPod) (states, lifecycle.Observed, error) {
@@ -83,12 +58,15 @@ func (w *worker) observe(ctx context.Context, want *manifest.StaticPod) (states,
 			key.state = int32(st.GetState()) // it may have changed since it was listed
 		}
 		next.containers[key], saw[key.id] = known, key.state
-		seen.Containers = append(seen.Containers, w.ended(known))
+		seen.Containers = append(seen.Containers, w.ended(known.Container))
 	}
 	w.cache = next
-	w.forgetExits(saw)
+	w.forgetGone(saw)
 	w.recall(want, &seen)
+	w.recallAsked(want, &seen)
 	seen.LastAttempt = lastAttempts(want, seen.Containers, w.s.c.Node)
+	seen.Watched = w.watchFiles(want)
+	w.followHooks(want, &seen)
 	w.probe(want, &seen)
 	return saw, seen, nil
 }
@@ -150,14 +128,11 @@ func (w *worker) probe(want *manifest.StaticPod, seen *lifecycle.Observed) {
 		pod = want.Pod
 		for _, sb := range seen.Sandboxes {
 			if sb.Ready && sb.UID == want.UID {
-				ip = sb.IP
+				ip = w.podIP(sb)
 			}
 		}
-		if pod.Spec.HostNetwork && len(w.s.c.Node.HostIPs) > 0 {
-			ip = w.s.c.Node.HostIPs[0].String()
-		}
-		for _, c := range seen.Containers {
-			if c.State == lifecycle.ContainerRunning && c.UID == want.UID {
+		for _, c := range seen.Containers { // until its hook has ended a container is not probed
+			if c.State == lifecycle.ContainerRunning && c.UID == want.UID && c.Hook.State == lifecycle.HookDone {
 				running = append(running, probe.Running{Name: c.Name, ID: c.ID, StartedAt: c.StartedAt})
 			}
 		}
@@ -170,75 +145,10 @@ func (w *worker) probe(want *manifest.StaticPod, seen *lifecycle.Observed) {
 	}
 }
 
-func sandboxOf(sb *runtimeapi.PodSandbox, st *runtimeapi.PodSandboxStatus) sandbox {
-	out := sandbox{Sandbox: lifecycle.Sandbox{
-		ID: sb.GetId(), UID: sb.GetLabels()[podspec.LabelPodUID], Attempt: sb.GetMetadata().GetAttempt(),
-		Ready:       sb.GetState() == runtimeapi.PodSandboxState_SANDBOX_READY,
-		HostNetwork: st.GetLinux().GetNamespaces().GetOptions().GetNetwork() == runtimeapi.NamespaceMode_NODE,
-		IP:          st.GetNetwork().GetIp(),
-		SpecHash:    sb.GetAnnotations()[podspec.AnnotationSpecHash],
-		CreatedAt:   time.Unix(0, sb.GetCreatedAt()),
-	}}
-	if out.IP != "" {
-		out.ips = append(out.ips, out.IP)
-	}
-	for _, more := range st.GetNetwork().GetAdditionalIps() {
-		out.ips = append(out.ips, more.GetIp())
-	}
-	return out
-}
-
-func containerOf(c *runtimeapi.Container, st *runtimeapi.ContainerStatus) lifecycle.Container {
-	grace, _ := strconv.ParseInt(c.GetAnnotations()[podspec.AnnotationGracePeriod], 10, 64) // absent or broken: no grace of its own
-	return lifecycle.Container{
-		ID: c.GetId(), Name: c.GetMetadata().GetName(), SandboxID: c.GetPodSandboxId(), UID: c.GetLabels()[podspec.LabelPodUID],
-		Attempt: c.GetMetadata().GetAttempt(), State: stateOf(st.GetState()), Hash: c.GetAnnotations()[podspec.AnnotationContainerHash],
-		CreatedAt: instant(st.GetCreatedAt()), StartedAt: instant(st.GetStartedAt()), FinishedAt: instant(st.GetFinishedAt()),
-		ExitCode: st.GetExitCode(), Reason: st.GetReason(), Message: lastWords(st), ImageRef: st.GetImageRef(),
-		TerminationGrace: time.Duration(grace) * time.Second,
-	}
-}
-
-// instant turns the CRI's nanoseconds since the epoch into a time; 0 means that it has not happened.
-func instant(ns int64) time.Time {
-	if ns == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, ns)
-}
-
-func stateOf(s runtimeapi.ContainerState) lifecycle.ContainerState {
-	switch s {
-	case runtimeapi.ContainerState_CONTAINER_CREATED:
-		return lifecycle.ContainerCreated
-	case runtimeapi.ContainerState_CONTAINER_RUNNING:
-		return lifecycle.ContainerRunning
-	case runtimeapi.ContainerState_CONTAINER_EXITED:
-		return lifecycle.ContainerExited
-	default:
-		return lifecycle.ContainerUnknown
-	}
-}
-
 // podReady tells whether every main container and every sidecar of the wanted version runs and is ready.
 func podReady(want *manifest.StaticPod, seen lifecycle.Observed) bool {
-	if want == nil {
-		return false
-	}
-	ready := func(spec corev1.Container) bool {
-		return slices.ContainsFunc(seen.Containers, func(c lifecycle.Container) bool {
-			return c.Name == spec.Name && c.UID == want.UID && c.State == lifecycle.ContainerRunning && c.Probe.Ready
-		})
-	}
-	for _, c := range want.Pod.Spec.InitContainers {
-		if sidecar := c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways; sidecar && !ready(c) {
-			return false
-		}
-	}
-	for _, c := range want.Pod.Spec.Containers {
-		if !ready(c) {
-			return false
-		}
-	}
-	return true
+	return want != nil && every(want.Pod, func(spec *corev1.Container) bool {
+		c := runningIn(seen, want.UID, spec.Name)
+		return c != nil && c.Probe.Ready // never until its hook has ended: see probe
+	})
 }

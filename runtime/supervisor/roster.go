@@ -75,6 +75,16 @@ func (r *roster) enter(w *worker) {
 	r.entry(w.name).worker = w
 }
 
+// worker returns the worker of a full name; nil when there is none.
+func (r *roster) worker(name string) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.pods[name]; e != nil {
+		return e.worker
+	}
+	return nil
+}
+
 func (r *roster) leave(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,11 +19,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/slipway-k8s/slipway/runtime/event"
+	"github.com/slipway-k8s/slipway/runtime/hook"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 	"github.com/slipway-k8s/slipway/runtime/probe"
 	"github.com/slipway-k8s/slipway/runtime/status"
+	"github.com/slipway-k8s/slipway/runtime/watched"
 )
 
 // Source delivers snapshots of the manifests it reads until ctx ends. Each snapshot replaces the source's former one.
@@ -44,6 +47,15 @@ type Config struct {
 	// Cgroups makes and removes the cgroups of pods and of their classes.
 	Cgroups Cgroups
 	Policy  lifecycle.Policy
+	// Hooks is how lifecycle hooks reach containers.
+	Hooks hook.Runner
+	// Events remembers what has happened to the pods. It may be nil.
+	Events *event.Log
+	// Observe is told of every action that has ended. It may be nil, and must not block.
+	Observe func(kind lifecycle.ActionKind, took time.Duration, err error)
+	// Started is told how long it took from the first sight of a version of a pod until all of its containers ran, for
+	// pods that were started here. It may be nil, and must not block.
+	Started func(took time.Duration)
 	Log     *slog.Logger
 	Now     func() time.Time
 	// Resync is how often the whole runtime is listed even when nothing hints at a change. The kubelet relists every
@@ -57,13 +69,15 @@ type Config struct {
 
 // Supervisor keeps static pods running. Use New.
 type Supervisor struct {
-	c      Config
-	roster *roster
-	probes *probe.Set
-	looks  *looks
-	puller *puller
-	idle   chan *worker // workers with nothing left to do, which wait for their end or for work
-	looked chan string  // full names of workers that have looked once
+	c       Config
+	roster  *roster
+	probes  *probe.Set
+	looks   *looks
+	puller  *puller
+	hooks   *hook.Set
+	watcher fileWatcher
+	idle    chan *worker // workers with nothing left to do, which wait for their end or for work
+	looked  chan string  // full names of workers that have looked once
 
 	// The rest is owned by Run.
 	want    wanted
@@ -81,6 +95,8 @@ func New(c Config) *Supervisor {
 	}
 	c.Probes.Changed = func(name string) { s.roster.poke(name) }
 	s.probes = probe.NewSet(c.Probes)
+	s.hooks = hook.NewSet(hook.Deps{Run: c.Hooks.Run, Changed: func(name string) { s.roster.poke(name) }, Logger: c.Log})
+	s.watcher = watched.NewWatcher(s.filesChanged, c.Log)
 	return s
 }
 
@@ -94,6 +110,8 @@ type delivery struct {
 func (s *Supervisor) Run(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	var group sync.WaitGroup
+	defer s.watcher.Close()
+	defer s.hooks.Close()
 	defer s.probes.Close()
 	defer group.Wait()
 	defer cancel(nil)
@@ -178,6 +196,7 @@ func (s *Supervisor) accept(ctx context.Context, group *sync.WaitGroup, d delive
 	fresh := s.want.accept(d.source, d.snapshot, s.c.Now())
 	for _, p := range fresh {
 		s.c.Log.Warn("manifest refused", "source", p.Source, "pod", p.FullName, "reason", p.Err.Error())
+		s.c.Events.Record(event.Event{Pod: p.FullName, Type: event.Warning, Reason: event.Refused, Message: oneLine(p.Source + ": " + p.Err.Error())})
 	}
 	s.c.Board.SetProblems(s.want.shown())
 	s.roster.want(s.want.pods)
@@ -213,6 +232,7 @@ func (s *Supervisor) forget(w *worker) {
 	delete(s.workers, w.name)
 	delete(s.unseen, w.name)
 	s.roster.leave(w.name)
+	s.watcher.Unwatch(w.name)
 	s.c.Board.Remove(w.name)
 }
 

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	gocmp "cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/slipway-k8s/slipway/runtime/cgroup"
+	"github.com/slipway-k8s/slipway/runtime/event"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 	"github.com/slipway-k8s/slipway/runtime/status"
@@ -122,6 +124,24 @@ func (s *script) do(words []string) error {
 		for len(s.sources) < n {
 			s.sources = append(s.sources, newFeed())
 		}
+	case "takes", "fails": // HOOK DURATION: post-start or pre-stop
+		d, err := time.ParseDuration(arg(1))
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.takes[arg(0)], s.fails[arg(0)] = d, verb == "fails"
+		s.mu.Unlock()
+	case "restart": // POD why…
+		if err := s.s.Restart("kube-system/"+arg(0)+"-"+nodeName, strings.Join(args[1:], " ")); err != nil {
+			fmt.Fprintf(&s.out, "%v\n", err)
+		}
+	case "files": // POD FINGERPRINT
+		s.world.files.set("kube-system/"+arg(0)+"-"+nodeName, arg(1))
+	case "events": // since the last time
+		synctest.Wait()
+		s.out.WriteString(s.rec.take())
+		s.showEvents()
 	case "exit-told": // CONTAINER CODE: it has ended, and the runtime does not show it yet
 		code, err := strconv.Atoi(arg(1))
 		if err != nil {
@@ -307,14 +327,15 @@ func (s *script) send(source int, snap manifest.Snapshot) {
 }
 
 // parse makes a manifest of one or more containers. Options: after=A,B containers=A,B image=REF probe (readiness)
-// liveness policy=Never pull=Always grace=5 refused (a field that is not supported).
+// liveness post-start pre-stop watch=/PATH policy=Never pull=Always grace=5 refused (a field that is not supported).
 func (w *world) parse(name, version string, options []string) (*manifest.StaticPod, error) {
 	containers, image, extra, after, probe, pull := []string{name}, "", "", "", "", "IfNotPresent"
+	var hooks []string
 	for _, o := range options {
 		key, value, _ := strings.Cut(o, "=")
 		switch key {
 		case "after":
-			after = fmt.Sprintf("    %s: %s\n", AnnotationStartAfter, value)
+			after += fmt.Sprintf("    %s: %s\n", AnnotationStartAfter, value)
 		case "containers":
 			containers = strings.Split(value, ",")
 		case "image":
@@ -327,6 +348,10 @@ func (w *world) parse(name, version string, options []string) (*manifest.StaticP
 			extra += "  restartPolicy: " + value + "\n"
 		case "pull":
 			pull = value
+		case "post-start", "pre-stop": // a command of that name
+			hooks = append(hooks, map[string]string{"post-start": "postStart", "pre-stop": "preStop"}[key]+": {exec: {command: ["+key+"]}}")
+		case "watch":
+			after += "    slipway.dev/restart-on-change: " + value + "\n"
 		case "grace":
 			extra += "  terminationGracePeriodSeconds: " + value + "\n"
 		case "refused":
@@ -345,8 +370,36 @@ func (w *world) parse(name, version string, options []string) (*manifest.StaticP
 			w.rt.AddImage(ref)
 		}
 		fmt.Fprintf(&b, "  - name: %s\n    image: %s\n    imagePullPolicy: %s\n%s", c, ref, pull, probe)
+		if len(hooks) > 0 {
+			fmt.Fprintf(&b, "    lifecycle: {%s}\n", strings.Join(hooks, ", "))
+		}
 	}
 	return manifest.Parse([]byte(b.String()), "/m/"+name+".yaml", nodeName)
+}
+
+func (s *script) showEvents() {
+	list, _ := s.events.Since(s.shown)
+	for _, e := range list {
+		s.shown = max(s.shown, e.Number)
+	}
+	slices.SortFunc(list, func(a, b event.Event) int { // what happens at one instant may happen in any order
+		return gocmp.Or(a.Last.Compare(b.Last), gocmp.Compare(a.Pod, b.Pod), gocmp.Compare(a.Container, b.Container),
+			gocmp.Compare(a.Reason, b.Reason), gocmp.Compare(a.Message, b.Message))
+	})
+	for _, e := range list {
+		who, count := strings.TrimSuffix(strings.TrimPrefix(e.Pod, "kube-system/"), "-"+nodeName), ""
+		if e.Container != "" {
+			who += "/" + e.Container
+		}
+		if e.Count > 1 {
+			count = fmt.Sprintf(" (%d times)", e.Count)
+		}
+		text := e.Message
+		if e.UID != "" {
+			text = strings.ReplaceAll(text, e.UID, "UID")
+		}
+		fmt.Fprintf(&s.out, "event %8s  %s %s %s: %s%s\n", e.Last.Sub(s.rec.start).Round(time.Millisecond), e.Type, e.Reason, who, text, count)
+	}
 }
 
 func (s *script) status() {

@@ -11,6 +11,7 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/cgroup"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
+	"github.com/slipway-k8s/slipway/runtime/podspec"
 	"github.com/slipway-k8s/slipway/runtime/status"
 )
 
@@ -37,9 +38,14 @@ type worker struct {
 	mu      sync.Mutex
 	pod     *manifest.StaticPod
 	problem string
-	images  map[string]image // by reference; what is not in it was not asked for yet
-	left    map[string]bool  // uids whose clean-up failed
-	exits   map[string]Exit  // of containers that the runtime may still show as running
+	images  map[string]image  // by reference; what is not in it was not asked for yet
+	left    map[string]bool   // uids whose clean-up failed
+	exits   map[string]Exit   // of containers that the runtime may still show as running
+	asked   map[string]string // ids of containers to restart, and why
+	newest  map[string]string // by name: the id of the newest container that runs or has ended
+	begun   start
+	// preStopped holds the ids of containers whose preStop hook was run.
+	preStopped map[string]bool
 	// storeChanged: an image that could not be had may be there now.
 	storeChanged bool
 
@@ -49,6 +55,7 @@ type worker struct {
 	view    status.View        // the last one shown
 	last    []lifecycle.Action // of the round before, if it had an effect to wait for
 	state   lifecycle.State    // the last one logged
+	told    told
 	looked  bool
 	failure string        // of the last look or action; "" after a success
 	pause   time.Duration // after it
@@ -67,7 +74,8 @@ func newWorker(s *Supervisor, name string, pod *manifest.StaticPod, cancel conte
 		s: s, name: name, pod: pod, cancel: cancel, log: s.c.Log.With("pod", name),
 		hints: make(chan struct{}, 1), orders: make(chan struct{}, 1), resume: make(chan struct{}),
 		images: map[string]image{}, left: map[string]bool{}, exits: map[string]Exit{},
-		state: -1,
+		asked: map[string]string{}, newest: map[string]string{}, preStopped: map[string]bool{},
+		begun: start{version: versionOf(pod), seen: time.Now()}, state: -1,
 	}
 }
 
@@ -77,6 +85,9 @@ func (w *worker) set(pod *manifest.StaticPod, problem string) {
 	defer w.mu.Unlock()
 	if w.pod == pod && w.problem == problem {
 		return
+	}
+	if v := versionOf(pod); v != versionOf(w.pod) {
+		w.begun = start{version: v, seen: time.Now()}
 	}
 	w.pod, w.problem = pod, problem
 	w.dropImages(pod)
@@ -168,6 +179,8 @@ func (w *worker) step(ctx context.Context) rest {
 		w.log.Info("state", "state", decision.State.String(), "why", decision.Why)
 	}
 	w.view.Seen, w.view.Decision, w.view.Ready = seen, decision, ready
+	w.tell(want, seen, decision)
+	w.noteStart(want, seen)
 	if len(decision.Actions) == 0 {
 		return w.done(ctx, decision)
 	}
@@ -254,5 +267,9 @@ func (w *worker) announce(ctx context.Context) {
 
 func (w *worker) publish() {
 	w.view.Name, w.view.HostIPs, w.view.Now, w.view.Failure = w.name, w.s.c.Node.HostIPs, w.s.c.Now(), w.failure
+	w.view.QOS, w.view.Users, w.view.RecursiveReadOnly = "", w.cache.users(), w.s.c.Node.RecursiveReadOnlyMounts
+	if w.view.Want != nil {
+		w.view.QOS = podspec.QOSClass(w.view.Want.Pod)
+	}
 	w.s.c.Board.Publish(w.view)
 }

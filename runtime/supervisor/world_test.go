@@ -20,6 +20,9 @@ import (
 
 	"github.com/slipway-k8s/slipway/runtime/cri"
 	"github.com/slipway-k8s/slipway/runtime/cri/critest"
+	"github.com/slipway-k8s/slipway/runtime/event"
+	"github.com/slipway-k8s/slipway/runtime/hook"
+	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 	"github.com/slipway-k8s/slipway/runtime/probe"
@@ -37,15 +40,23 @@ type world struct {
 	sources []*feed
 	board   *status.Board
 	log     strings.Builder
+	events  *event.Log
+	shown   uint64 // the number of the last event that was shown
+	files   *files
 	quiet   bool // no hints
+
+	starts   []time.Duration
+	observed map[lifecycle.ActionKind][2]int // how often it went well, and how often not
 
 	maxPulls int
 	hints    chan<- Hint
 	told     string // the container of the last tellExit
 
 	mu      sync.Mutex
-	unready map[string]bool  // containers whose probes fail
-	crash   map[string]int32 // containers that exit at once
+	unready map[string]bool          // containers whose probes fail
+	takes   map[string]time.Duration // how long hooks take, by command
+	fails   map[string]bool          // hooks that fail, by command
+	crash   map[string]int32         // containers that exit at once
 
 	ready  bool
 	cancel context.CancelFunc
@@ -59,7 +70,8 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{
-		t: t, unready: map[string]bool{}, crash: map[string]int32{}, cgroups: &cgroups{there: map[string]podspec.CgroupResources{}},
+		t: t, unready: map[string]bool{}, takes: map[string]time.Duration{}, fails: map[string]bool{}, files: &files{prints: map[string]string{}},
+		events: event.NewLog(time.Now), observed: map[lifecycle.ActionKind][2]int{}, crash: map[string]int32{}, cgroups: &cgroups{there: map[string]podspec.CgroupResources{}},
 		node: podspec.Node{
 			Name: nodeName, HostIPs: []netip.Addr{netip.MustParseAddr("192.0.2.10")},
 			KubeletRoot: filepath.Join(dir, "kubelet"), PodLogsDir: filepath.Join(dir, "pods"), ContainerLogsDir: filepath.Join(dir, "containers"),
@@ -95,9 +107,11 @@ func (w *world) begin() {
 	}
 	w.s = New(Config{
 		Node: w.node, Runtime: w.rec, Sources: sources, Hints: hints, Board: w.board, Cgroups: w.cgroups,
-		Probes: probe.Deps{Exec: w.exec}, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: time.Now, Resync: 10 * time.Second, MaxPulls: w.maxPulls,
+		Probes: probe.Deps{Exec: w.exec}, Hooks: hook.Runner{Exec: w.hook}, Events: w.events, Observe: w.observe, Started: w.started, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: time.Now, Resync: 10 * time.Second, MaxPulls: w.maxPulls,
 		Ready: func() { w.ready = true },
 	})
+	w.s.watcher = w.files
+	w.files.changed = w.s.filesChanged
 	go func() { w.done <- w.s.Run(ctx) }()
 	synctest.Wait()
 }
@@ -133,6 +147,80 @@ func (w *world) exec(_ context.Context, id string, _ []string, _ time.Duration) 
 	}
 	return "", 0, nil
 }
+
+// hook runs the command of a hook.
+func (w *world) hook(ctx context.Context, id string, cmd []string, _ time.Duration) (string, int, error) {
+	name := w.rec.name(id)
+	w.mu.Lock()
+	takes, fails := w.takes[cmd[0]], w.fails[cmd[0]]
+	w.mu.Unlock()
+	pod := podOf(name) + " hook" // hooks are on their own: what happens at the same instant comes before them in a trace
+	w.rec.call(pod, fmt.Sprintf("%s %s", cmd[0], name), nil)
+	timer := time.NewTimer(takes)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		w.rec.call(pod, fmt.Sprintf("%s %s was cut short", cmd[0], name), nil)
+		return "", 0, ctx.Err()
+	case <-timer.C:
+	}
+	if fails {
+		return "a secret", 1, nil
+	}
+	return "", 0, nil
+}
+
+func (w *world) observe(kind lifecycle.ActionKind, _ time.Duration, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.observed[kind]
+	if err == nil {
+		n[0]++
+	} else {
+		n[1]++
+	}
+	w.observed[kind] = n
+}
+
+func (w *world) started(took time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.starts = append(w.starts, took)
+}
+
+// files stands for the host's watched files.
+type files struct {
+	mu      sync.Mutex
+	prints  map[string]string // by full name
+	changed func(string)
+}
+
+func (f *files) Watch(name string, paths []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(paths) == 0 {
+		delete(f.prints, name)
+	} else if f.prints[name] == "" {
+		f.prints[name] = "first"
+	}
+}
+
+func (f *files) Unwatch(name string) { f.Watch(name, nil) }
+
+func (f *files) Fingerprint(name string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.prints[name], nil
+}
+
+func (f *files) set(name, print string) {
+	f.mu.Lock()
+	f.prints[name] = print
+	f.mu.Unlock()
+	f.changed(name)
+}
+
+func (f *files) Close() {}
 
 // tellExit hints at the end of a container that the runtime still shows as running.
 func (w *world) tellExit(container string, code int32) error {
@@ -251,16 +339,17 @@ func (r *recorder) take() string {
 
 // kind is what was done and to which pod. Creating and starting are one thing: each container's own is in order.
 func (l line) kind() string {
-	verb, _, _ := strings.Cut(l.text, l.pod)
+	pod := strings.TrimSuffix(l.pod, " hook")
+	verb, _, _ := strings.Cut(l.text, pod)
 	if verb == "start " {
 		verb = "create "
 	}
-	return verb + l.pod
+	return verb + pod
 }
 
 // subject is to what it was done.
 func (l line) subject() string {
-	_, subject, _ := strings.Cut(l.text, l.pod)
+	_, subject, _ := strings.Cut(l.text, strings.TrimSuffix(l.pod, " hook"))
 	return subject
 }
 
