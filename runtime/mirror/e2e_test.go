@@ -8,6 +8,7 @@ package mirror
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/slipway-k8s/slipway/runtime/event"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
 
@@ -69,11 +71,44 @@ func newControlPlane(t *testing.T) *controlPlane {
 	c.apiArgs = []string{"--etcd-servers=" + client, "--bind-address=127.0.0.1", "--secure-port=" + c.port, "--client-ca-file=" + ca,
 		"--tls-cert-file=" + cert, "--tls-private-key-file=" + key, "--service-account-key-file=" + cert, "--service-account-signing-key-file=" + key,
 		"--service-account-issuer=https://kubernetes", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-		"--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none"}
+		"--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none",
+		"--audit-policy-file=" + write("audit.yaml", []byte(auditPolicy)), "--audit-log-path=" + filepath.Join(c.dir, "audit.log")}
 	c.admin, c.kubeconfig = filepath.Join(c.dir, "admin.conf"), filepath.Join(c.dir, "kubelet.conf")
 	c.ca.writeKubeconfig(c.admin, "https://127.0.0.1:"+c.port, "admin", "system:masters")
 	c.ca.writeKubeconfig(c.kubeconfig, "https://127.0.0.1:"+c.port, "system:node:"+node, "system:nodes")
 	return c
+}
+
+// auditPolicy has the API server write down what the node asks for.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, users: ["system:node:edge1"]}
+- {level: None}
+`
+
+// requests returns how often the node has asked for what since the audit log had so many bytes, and how many it has now.
+func (c *controlPlane) requests(from int) (map[string]int, int) {
+	c.t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.dir, "audit.log"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	counts := map[string]int{}
+	for line := range bytes.Lines(text[from:]) {
+		var e struct {
+			Verb, Stage string
+			ObjectRef   struct{ Resource, Subresource string }
+		}
+		if err := json.Unmarshal(line, &e); err != nil {
+			c.t.Fatalf("%v in %s", err, line)
+		}
+		if e.Stage == "ResponseComplete" {
+			counts[strings.TrimSuffix(e.Verb+" "+e.ObjectRef.Resource+"/"+e.ObjectRef.Subresource, "/")]++
+		}
+	}
+	return counts, len(text)
 }
 
 func freePort(t *testing.T) string {
@@ -122,7 +157,7 @@ func (c *controlPlane) startAPI() time.Time {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	api := newClient(creds, time.Second)
+	api := newClient(creds, usualPace())
 	defer api.close()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); wait(c.t.Context(), 10*time.Millisecond) {
 		if resp, err := api.send(c.t.Context(), http.MethodGet, "/readyz", "", nil); err == nil {
@@ -150,7 +185,7 @@ func (c *controlPlane) pods() map[string]seen {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	api := newClient(creds, 5*time.Second)
+	api := newClient(creds, usualPace())
 	defer api.close()
 	all := map[string]seen{}
 	var list corev1.PodList
@@ -216,6 +251,52 @@ func awaitLine(t *testing.T, log *logBuffer, line string, times int) {
 	}
 }
 
+// eventsAreShown looks for events where people do.
+func eventsAreShown(c *controlPlane, happened *event.Log, uid string) {
+	c.t.Helper()
+	back := event.Event{Pod: "kube-system/etcd-" + node, UID: uid, Container: "etcd", Type: event.Warning, Reason: event.BackOffRestart, Message: "Back-off restarting failed container etcd"}
+	happened.Record(back)
+	happened.Record(event.Event{Type: event.Warning, Reason: event.FreedDiskSpace, Message: "unused images were removed"})
+	happened.Record(back)
+	shown := func(what string, words []string, args ...string) {
+		c.t.Helper()
+		text := ""
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+			text = c.kubectl(args...)
+			missing := false
+			for _, w := range words {
+				missing = missing || !strings.Contains(text, w)
+			}
+			if !missing {
+				return
+			}
+		}
+		c.t.Errorf("%s does not show %q:\n%s", what, words, text)
+	}
+	shown("describe", []string{"BackOff", "x2 over", "slipway"}, "describe", "pod", "-n", "kube-system", "etcd-"+node)
+	shown("events", []string{"BackOff", "Pod/etcd-" + node, "Back-off restarting"}, "events", "-n", "kube-system", "--for", "pod/etcd-"+node)
+	shown("describe node", []string{"unused images were removed"}, "describe", "node", node)
+	shown("events of the node", []string{"unused images were removed"}, "events", "-n", "default", "--for", "node/"+node)
+	c.t.Log("\n" + c.kubectl("get", "events", "-A", "-o", "wide"))
+}
+
+// onlyHeartbeats counts for a while what the API server is asked for while nothing changes.
+func onlyHeartbeats(t *testing.T, c *controlPlane, b *board, pods []*corev1.Pod) {
+	_, from := c.requests(0)
+	const seconds = 45
+	for range seconds {
+		b.set(pods...) // told anew, without news
+		wait(t.Context(), time.Second)
+	}
+	counts, _ := c.requests(from)
+	t.Logf("within %d s: %v", seconds, counts)
+	for request, n := range counts {
+		if allowed := map[string]int{"update leases": 5, "get nodes": 5}[request]; n > allowed {
+			t.Errorf("%d × %s, want at most %d", n, request, allowed)
+		}
+	}
+}
+
 func TestRealAPIServer(t *testing.T) {
 	c := newControlPlane(t)
 	b, log := &board{changed: make(chan struct{})}, &logBuffer{}
@@ -226,8 +307,10 @@ func TestRealAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	info.KubeletVersion, info.ContainerRuntimeVersion = "v0.1.0-slipway", "containerd://2.0.0"
+	happened := event.NewLog(time.Now)
 	m := New(Config{Kubeconfig: c.kubeconfig, NodeName: node, HostIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")},
-		Capacity: capacity, Info: info, Pods: b.pods, Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now})
+		Capacity: capacity, Info: info, Pods: b.pods, Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Events: happened.Since,
+		Taints: []corev1.Taint{{Key: "role", Value: "edge", Effect: corev1.TaintEffectNoSchedule}}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- m.Run(ctx) }()
@@ -257,10 +340,13 @@ func TestRealAPIServer(t *testing.T) {
 	}
 
 	for name, kill := range map[string][]string{
-		"deleted": {"delete", "pod", "-n", "kube-system", etcd, "--wait=false"},
-		"forced":  {"delete", "pod", "-n", "kube-system", etcd, "--force", "--grace-period=0"},
-		"edited":  {"label", "pod", "-n", "kube-system", etcd, "--overwrite", "component=x"},
-		"image":   {"set", "image", "-n", "kube-system", "pod/" + etcd, "etcd=evil"},
+		"deleted":    {"delete", "pod", "-n", "kube-system", etcd, "--wait=false"},
+		"forced":     {"delete", "pod", "-n", "kube-system", etcd, "--force", "--grace-period=0"},
+		"labelled":   {"label", "pod", "-n", "kube-system", etcd, "--overwrite", "component=x"},
+		"annotated":  {"annotate", "pod", "-n", "kube-system", etcd, "--overwrite", "kubernetes.io/config.source=http"},
+		"image":      {"set", "image", "-n", "kube-system", "pod/" + etcd, "etcd=evil"},
+		"toleration": {"patch", "pod", "-n", "kube-system", etcd, "--type=json", "-p", `[{"op": "add", "path": "/spec/tolerations/-", "value": {"key": "x", "operator": "Exists"}}]`},
+		"deadline":   {"patch", "pod", "-n", "kube-system", etcd, "-p", `{"spec": {"activeDeadlineSeconds": 5}}`},
 	} {
 		was := c.pods()[etcd].uid
 		c.kubectl(kill...)
@@ -272,9 +358,19 @@ func TestRealAPIServer(t *testing.T) {
 		}
 	}
 
-	if n := strings.Count(log.String(), "mirror pod removed"); n > 4 {
-		t.Errorf("%d removals for 4 changes", n)
+	if n := strings.Count(log.String(), "mirror pod removed"); n > 7 {
+		t.Errorf("%d removals for 7 changes", n)
 	}
+	t.Run("events", func(t *testing.T) { eventsAreShown(c, happened, string(pods[0].UID)) })
+	t.Run("steady", func(t *testing.T) { onlyHeartbeats(t, c, b, pods) })
+	t.Run("lease", func(t *testing.T) {
+		c.kubectl("delete", "lease", "-n", "kube-node-lease", node)
+		for deadline := time.Now().Add(15 * time.Second); !strings.Contains(c.kubectl("get", "leases", "-n", "kube-node-lease", "--ignore-not-found"), node); {
+			if wait(t.Context(), 100*time.Millisecond); time.Now().After(deadline) {
+				t.Fatal("it does not come back")
+			}
+		}
+	})
 
 	t.Run("taints", func(t *testing.T) { // as the node, which may not
 		out, err := exec.Command(program(t, "kubectl"), "--kubeconfig", c.kubeconfig, "taint", "node", node, TaintKey+"-").CombinedOutput()
@@ -309,6 +405,9 @@ func TestRealAPIServer(t *testing.T) {
 		return !there && len(all) == 3
 	}).Sub(at)
 	t.Logf("hung API server: up to date %s after it went on", took.Round(time.Millisecond))
+	if took > 2*time.Second {
+		t.Errorf("took %s", took)
+	}
 
 	c.kubectl("delete", "node", node)
 	c.await("the node's mirrors", func(all map[string]seen) bool { return len(all) == 3 })

@@ -256,16 +256,14 @@ PATCH /api/v1/namespaces/kube-system/pods/kube-scheduler-n1/status`)
 
 func TestHangingServerIsLeft(t *testing.T) {
 	r := run(t, newFakeAPI(t), func(m *Mirror) { m.pace.request = 50 * time.Millisecond })
-	r.board.set(staticPod("etcd", "h1"))
+	r.board.set(staticPod("etcd", "h1"), staticPod("kube-apiserver", "h3"))
 	r.await("a mirror", r.shown(etcd, corev1.PodRunning))
 	hang := make(chan struct{})
 	r.mu.Lock()
 	r.hang = hang
 	r.mu.Unlock()
-	for !strings.Contains(r.log.String(), "is not reachable") {
-		wait(t.Context(), time.Millisecond)
-	}
-	r.board.set(staticPod("etcd", "h2"))
+	r.board.set(staticPod("etcd", "h2"), staticPod("kube-apiserver", "h3")) // the request for it gets no answer
+	r.awaitLog(t, "is not reachable", 1)
 	r.mu.Lock()
 	r.hang = nil
 	r.mu.Unlock()

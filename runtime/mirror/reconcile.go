@@ -57,6 +57,11 @@ type settled struct {
 }
 
 func newReconciler(c Config, p pace, api *client, node types.UID, m *memory) *reconciler {
+	for _, f := range m.refusals {
+		if f.slow {
+			f.until = time.Time{} // it may have been the API server that was slow, and not what stands behind it
+		}
+	}
 	return &reconciler{c: c, pace: p, api: api, node: node, memory: m, working: func() {},
 		dropped: map[types.UID]bool{}, sent: map[string]sentPatch{}, settled: map[string]settled{}}
 }

@@ -22,6 +22,7 @@ type refusal struct {
 	hash  string // of the version that was refused
 	times int    // in a row
 	until time.Time
+	slow  bool   // the last one was no answer in time
 	said  string // the reason that was told, "" for none
 }
 
@@ -31,6 +32,7 @@ func (f *refusal) again(hash string, err error, now time.Time, p pace) string {
 		f.hash, f.times = hash, 0
 	}
 	f.times++
+	f.slow = errors.Is(err, context.DeadlineExceeded)
 	f.until = now.Add(refusedFor(f.times, err, p))
 	if reason := err.Error(); f.times >= patience && f.said != reason {
 		f.said = reason
