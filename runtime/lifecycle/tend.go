@@ -87,6 +87,8 @@ func (r *round) initialise(t *tending) bool {
 		if i < reached {
 			if isSidecar(&specs[i]) {
 				r.tendOne(t, &specs[i])
+			} else if _, unknown := r.single(t, &specs[i]); unknown { // done, but it would keep the pod from ending
+				t.note(making, "stopping %s: its state is unknown", specs[i].Name)
 			}
 			continue
 		}
