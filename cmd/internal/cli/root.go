@@ -28,7 +28,10 @@ type Streams struct {
 // Main runs one command and returns its exit code: 0 for success, 1 for an error, 2 where diff finds a difference.
 // Errors are printed to std.Err.
 func Main(ctx context.Context, args []string, std Streams) int {
-	root := NewRoot(std)
+	return run(ctx, NewRoot(std), args, std)
+}
+
+func run(ctx context.Context, root *cobra.Command, args []string, std Streams) int {
 	root.SetArgs(args)
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
@@ -68,7 +71,10 @@ var instanceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?$`)
 
 // NewRoot returns the command tree.
 func NewRoot(std Streams) *cobra.Command {
-	g := &global{origins: map[string]string{}, now: time.Now}
+	return newRoot(std, &global{origins: map[string]string{}, now: time.Now})
+}
+
+func newRoot(std Streams, g *global) *cobra.Command {
 	settings := viper.New()
 	root := &cobra.Command{
 		Use: "slipway", Short: "Run a Kubernetes control plane on a bare Linux machine",

@@ -12,17 +12,15 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
 	"github.com/slipway-k8s/slipway/phases/ledger"
-	"github.com/slipway-k8s/slipway/runtime/cgroup"
 	"github.com/slipway-k8s/slipway/runtime/containerd"
 	"github.com/slipway-k8s/slipway/runtime/cri"
+	"github.com/slipway-k8s/slipway/runtime/event"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
-	"github.com/slipway-k8s/slipway/runtime/probe"
 	"github.com/slipway-k8s/slipway/runtime/status"
 	"github.com/slipway-k8s/slipway/runtime/supervisor"
 )
@@ -83,10 +81,17 @@ func runSupervise(ctx context.Context, std Streams, g *global, f superviseFlags)
 	if f.nodeName == "" {
 		f.nodeName = strings.ToLower(facts.Hostname)
 	}
-	endpoint := cmp.Or(f.criSocket, kubelet.ContainerRuntimeEndpoint, "unix://"+paths.ContainerdSocket)
 	sources, err := manifestSources(kubelet, f.nodeName)
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.config, err)
+	}
+	limits, err := limitsOf(kubelet)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.config, err)
+	}
+	shown, err := shownConfig(kubelet)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", f.config, err)
 	}
 	release, err := lockSupervisor(paths)
 	if err != nil {
@@ -98,61 +103,15 @@ func runSupervise(ctx context.Context, std Streams, g *global, f superviseFlags)
 	if f.verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: level}))
-	tree, err := cgroup.Open("/sys/fs/cgroup")
-	if err != nil {
-		return err
+	s := &supervision{
+		paths: paths, instance: g.instance, nodeName: f.nodeName, kubeconfig: f.kubeconfig,
+		endpoint: cmp.Or(f.criSocket, kubelet.ContainerRuntimeEndpoint, "unix://"+paths.ContainerdSocket),
+		kubelet:  kubelet, shown: shown, facts: facts, sources: sources, limits: limits,
+		log:   slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: level})),
+		board: status.NewBoard(), events: event.NewLog(time.Now), health: status.NewHealth(time.Now),
 	}
-	node, err := nodeOf(kubelet, f.nodeName, g.instance, tree.V2(), paths, facts)
-	if err != nil {
-		return err
-	}
-	listener, err := status.Listen(paths.SupervisorSocket)
-	if err != nil {
-		return err
-	}
-	effective, err := shownConfig(kubelet)
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", f.config, err)
-	}
-	board := status.NewBoard()
-	group, ctx := errgroup.WithContext(ctx)
-	server := &status.Server{Board: board, PodLogs: node.PodLogsDir, Config: effective}
-	group.Go(func() error { return server.Serve(ctx, listener) })
-	group.Go(func() error { return watchdog(ctx, log) })
-	group.Go(func() error {
-		client, err := awaitRuntime(ctx, endpoint, log)
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		events, err := containerd.Events(ctx, host.SocketPath(endpoint))
-		if err != nil {
-			return err
-		}
-		known := make(chan struct{}) // closed once every pod has been looked at
-		if f.kubeconfig != "" {
-			group.Go(func() error {
-				return mirrorPods(ctx, known, mirrored{kubeconfig: f.kubeconfig, node: node, kubelet: kubelet, runtime: client, board: board, log: log})
-			})
-		}
-		pods := supervisor.New(supervisor.Config{
-			Node: node, Runtime: client, Sources: sources, Hints: hintsOf(ctx, events), Probes: probeDeps(client, log), Board: board,
-			Cgroups: tree, Policy: policyOf(kubelet), Log: log, Now: time.Now, Resync: resync,
-			Ready: func() {
-				close(known)
-				log.Info("supervising", "node", f.nodeName, "runtime", endpoint)
-				notify(log, daemon.SdNotifyReady)
-				debug.FreeOSMemory() // what start-up needed is not needed again
-				if err := releaseProgram(); err != nil {
-					log.Debug("keeping start-up's pages", "reason", err.Error())
-				}
-			},
-		})
-		return pods.Run(ctx)
-	})
-	err = group.Wait()
-	notify(log, daemon.SdNotifyStopping)
+	err = s.run(ctx)
+	notify(s.log, daemon.SdNotifyStopping)
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -233,21 +192,17 @@ func hintsOf(ctx context.Context, events <-chan containerd.Hint) <-chan supervis
 	return hints
 }
 
-// probeDeps lets probes run commands in containers.
-func probeDeps(client *cri.Client, log *slog.Logger) probe.Deps {
-	return probe.Deps{
-		Logger: log,
-		Exec: func(ctx context.Context, id string, cmd []string, timeout time.Duration) (string, int, error) {
-			r, err := client.ExecSync(ctx, id, cmd, timeout)
-			if cri.IsTimeout(err) {
-				return "", 0, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
-			}
-			if err != nil {
-				return "", 0, err
-			}
-			return string(r.GetStdout()) + string(r.GetStderr()), int(r.GetExitCode()), nil
-		},
-		GRPC: cri.CheckHealth,
+// execIn runs commands in containers, for probes and hooks.
+func execIn(client *cri.Client) func(ctx context.Context, id string, cmd []string, timeout time.Duration) (string, int, error) {
+	return func(ctx context.Context, id string, cmd []string, timeout time.Duration) (string, int, error) {
+		r, err := client.ExecSync(ctx, id, cmd, timeout)
+		if cri.IsTimeout(err) {
+			return "", 0, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+		}
+		if err != nil {
+			return "", 0, err
+		}
+		return string(r.GetStdout()) + string(r.GetStderr()), int(r.GetExitCode()), nil
 	}
 }
 

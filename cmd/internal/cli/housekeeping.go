@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+
+	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/runtime/cgroup"
+	"github.com/slipway-k8s/slipway/runtime/cri"
+	"github.com/slipway-k8s/slipway/runtime/garbage"
+	"github.com/slipway-k8s/slipway/runtime/lastgood"
+	"github.com/slipway-k8s/slipway/runtime/logrotate"
+	"github.com/slipway-k8s/slipway/runtime/podspec"
+)
+
+// limits are what the KubeletConfiguration says about disk space and pulls.
+type limits struct {
+	logs   logrotate.Policy
+	images garbage.Policy
+	pulls  int // images at the same time; 0 is no limit
+}
+
+func limitsOf(c *kubeletv1beta1.KubeletConfiguration) (limits, error) {
+	var l limits
+	var errs [2]error
+	l.logs, errs[0] = logrotate.ParsePolicy(c.ContainerLogMaxSize, c.ContainerLogMaxFiles, c.ContainerLogMaxWorkers)
+	l.images, errs[1] = garbage.ParsePolicy(c.ImageGCHighThresholdPercent, c.ImageGCLowThresholdPercent, c.ImageMinimumGCAge.Duration, c.ImageMaximumGCAge.Duration)
+	switch {
+	case c.SerializeImagePulls == nil || *c.SerializeImagePulls: // the kubelet's default
+		l.pulls = 1
+	case c.MaxParallelImagePulls != nil:
+		l.pulls = int(*c.MaxParallelImagePulls)
+	}
+	return l, errors.Join(errs[:]...)
+}
+
+func podLogs(c *kubeletv1beta1.KubeletConfiguration, paths config.Paths) string {
+	return cmp.Or(c.PodLogsDir, paths.PodLogs)
+}
+
+// rotator keeps the logs of the board's pods small.
+func (s *supervision) rotator(client *cri.Client) *logrotate.Rotator {
+	logs := podLogs(s.kubelet, s.paths)
+	return &logrotate.Rotator{
+		Policy: s.limits.logs, Reopen: client.ReopenContainerLog, Log: s.log, Now: time.Now,
+		Running: func(context.Context) (map[string]string, error) {
+			list, _, _ := s.board.Pods()
+			return logrotate.Logs(logs, list.Items), nil
+		},
+	}
+}
+
+// collector removes unused images and what pods have left, once every pod is known.
+func (s *supervision) collector(client *cri.Client, node podspec.Node, tree *cgroup.Tree, store *lastgood.Store, known <-chan struct{}) *garbage.Collector {
+	remover := garbage.Remover{Node: node, Cgroups: tree}
+	return &garbage.Collector{
+		Images: &garbage.Images{
+			Policy: s.limits.images, Used: client.UsedImages, Remove: client.RemoveImage, Usage: garbage.FileSystem, Events: s.events,
+			List: func(ctx context.Context) ([]garbage.Image, error) {
+				listed, err := client.Images(ctx)
+				images := make([]garbage.Image, 0, len(listed))
+				for _, i := range listed {
+					images = append(images, garbage.Image(i))
+				}
+				return images, err
+			},
+			Wanted: func(context.Context) ([]string, error) { return s.wantedImages(store, known) },
+			Dir:    func(ctx context.Context) (string, error) { return imageDir(ctx, client) },
+		},
+		Orphans: &garbage.Orphans{
+			Node: node, Remove: remover.Remove,
+			Known: func(ctx context.Context) (garbage.Known, error) { return s.knownPods(ctx, client, known) },
+		},
+		Log: s.log, Now: time.Now,
+	}
+}
+
+// wantedImages are those that the manifests name, and those of the versions that would be returned to.
+func (s *supervision) wantedImages(store *lastgood.Store, known <-chan struct{}) ([]string, error) {
+	list, err := s.settled(known)
+	if err != nil {
+		return nil, err
+	}
+	var images []string
+	for i := range list.Items {
+		images = append(images, imagesOf(&list.Items[i])...)
+	}
+	names, err := store.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		record, err := store.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		if record.Good != nil {
+			images = append(images, imagesOf(record.Good.Pod)...)
+		}
+	}
+	return images, nil
+}
+
+// settled is what the board shows, once every pod has been looked at and as long as every manifest can be told.
+func (s *supervision) settled(known <-chan struct{}) (*corev1.PodList, error) {
+	select {
+	case <-known:
+	default:
+		return nil, garbage.ErrUnknown
+	}
+	list, problems, _ := s.board.Pods()
+	for _, p := range problems {
+		if p.Pod == "" {
+			return nil, garbage.ErrUnknown // it may be any pod's
+		}
+	}
+	return list, nil
+}
+
+// knownPods are the pods that are wanted, worked on or in the runtime.
+func (s *supervision) knownPods(ctx context.Context, client *cri.Client, known <-chan struct{}) (garbage.Known, error) {
+	list, err := s.settled(known)
+	if err != nil {
+		return garbage.Known{}, err
+	}
+	there, err := client.Inventory(ctx)
+	if err != nil {
+		return garbage.Known{}, err
+	}
+	k := garbage.Known{Pods: there.Pods, Containers: there.Containers}
+	for i := range list.Items {
+		k.Pods = append(k.Pods, string(list.Items[i].UID))
+	}
+	_, problems, _ := s.board.Pods()
+	for _, p := range problems {
+		k.Names = append(k.Names, p.Pod)
+	}
+	return k, nil
+}
+
+// imageDir is where the runtime unpacks images.
+func imageDir(ctx context.Context, client *cri.Client) (string, error) {
+	systems, err := client.ImageFsInfo(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, fs := range systems {
+		if dir := fs.GetFsId().GetMountpoint(); dir != "" {
+			return dir, nil
+		}
+	}
+	return "", errors.New("the container runtime does not say where its images are")
+}
+
+func imagesOf(pod *corev1.Pod) []string {
+	var images []string
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		images = append(images, c.Image)
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.Image != nil {
+			images = append(images, v.Image.Reference)
+		}
+	}
+	return images
+}
