@@ -127,7 +127,6 @@ func (r *reaper) remove(ctx context.Context, image Image, why string) {
 		r.errs = append(r.errs, err)
 		return
 	}
-	delete(r.records, image.ID)
 	r.removed = append(r.removed, name)
 	r.counted += uint64(max(image.Size, 0))
 	r.log.Info("image removed", "image", name, "why", why)

@@ -193,10 +193,9 @@ func (s *store) collector(events *event.Log) *Images {
 			}
 			return nil
 		},
-		Protected: []string{"protected"},
-		Dir:       func(context.Context) (string, error) { return s.dir, s.fails["dir"] },
-		Usage:     func(string) (Usage, error) { return Usage{Capacity: 1000, Available: s.free}, s.fails["usage"] },
-		Events:    events,
+		Dir:    func(context.Context) (string, error) { return s.dir, s.fails["dir"] },
+		Usage:  func(string) (Usage, error) { return Usage{Capacity: 1000, Available: s.free}, s.fails["usage"] },
+		Events: events,
 	}
 }
 
@@ -215,15 +214,15 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // TestCollect: the first look knows no ages; the next one frees down to the lower threshold and no further, and spares
 // what is in use, wanted, protected or pinned.
 func TestCollect(t *testing.T) {
-	pinned := image("pinned", 100)
+	pinned := image("0-pinned", 100) // by their names these four would be the first to go
 	pinned.Pinned = true
 	s := &store{
-		images: []Image{image("a", 60), image("b", 60), image("c", 60), image("used", 100), image("wanted", 100), image("protected", 100), pinned},
-		used:   []string{"used"}, wanted: []string{"wanted:1"}, free: 100,
+		images: []Image{image("a", 60), image("b", 60), image("c", 60), image("0-used", 100), image("0-wanted", 100), image("0-protected", 100), pinned},
+		used:   []string{"0-used"}, wanted: []string{"0-wanted:1"}, free: 100,
 	}
 	log := event.NewLog(func() time.Time { return noon })
 	g := s.collector(log)
-	g.Protected = []string{"protected:1"}
+	g.Protected = []string{"0-protected:1"}
 	for i, now := range []time.Time{noon, noon.Add(time.Minute), noon.Add(2 * time.Minute), noon.Add(7 * time.Minute)} {
 		if err := g.collect(t.Context(), now, quiet()); err != nil {
 			t.Fatal(err)
@@ -241,7 +240,7 @@ func TestCollect(t *testing.T) {
 	if len(got) != 2 || got[1] != want || !strings.HasPrefix(got[0], "Warning FreeDiskSpaceFailed: removed 0 unused images") {
 		t.Errorf("events:\n%s", strings.Join(got, "\n"))
 	}
-	if !maps.EqualFunc(g.records, map[string]Record{"c": {}, "used": {}, "wanted": {}, "protected": {}, "pinned": {}}, func(Record, Record) bool { return true }) {
+	if !maps.EqualFunc(g.records, map[string]Record{"c": {}, "0-used": {}, "0-wanted": {}, "0-protected": {}, "0-pinned": {}}, func(Record, Record) bool { return true }) {
 		t.Errorf("records %v: want those of the images that are left", g.records)
 	}
 }

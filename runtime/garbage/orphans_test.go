@@ -337,6 +337,35 @@ func TestRemovePodDirUnmountsFirst(t *testing.T) {
 	}
 }
 
+// TestTheMarkerGoesLast: as long as anything of the directory cannot be removed, it is still known as ours.
+func TestTheMarkerGoesLast(t *testing.T) {
+	d := newDisk(t)
+	d.pod("stuck-n1", "aa", true)
+	dir := podspec.PodDir("aa", d.node)
+	f, err := os.Open(filepath.Join(dir, "volumes/kubernetes.io~empty-dir/data/file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const immutable = 0x10 // FS_IMMUTABLE_FL of linux/fs.h
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, immutable); err != nil {
+		t.Skipf("no file can be made immutable here: %v", err)
+	}
+	err = RemovePodDir(dir)
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err == nil {
+		t.Error("the directory of an immutable file was removed")
+	}
+	if _, err := os.Stat(filepath.Join(dir, marker.Name)); err != nil {
+		t.Errorf("the marker went before the rest: %v", err)
+	}
+	if err := RemovePodDir(dir); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRun: images every 5 minutes, orphans every minute, a failure told once.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

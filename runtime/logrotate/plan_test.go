@@ -58,6 +58,7 @@ func TestPlan(t *testing.T) {
 			Plan{Remove: []string{"0.log.20261120-115700.gz", "0.log.20261120-115800"}}},
 		{"the newest part stays, however large", "0.log 90 0.log.20261120-115900 9000", "", Plan{}},
 		{"files of other names and logs", "0.log 1 0.log.1 9 0.log.old.gz 9 0.log.20261120-115800.xz 9 0.log.20261120-115900x 9 10.log 900 10.log.20261120-115800 900 10.log.20261120-115900 900", "", Plan{}},
+		{"a file of another name is not the newest part", "0.log 1 0.log.20261120-115800 90 0.log.20261120-115900.xz 9", "", Plan{}},
 		{"a rotation may fail, so it costs no older part", "0.log 100 0.log.20261120-115700.gz 1 0.log.20261120-115800.gz 1 0.log.20261120-115900 90", "",
 			Plan{Rotate: "0.log.20261120-120000"}},
 		{"two rotations in one second", "0.log 100 0.log.20261120-120000 90", "", Plan{Rotate: "0.log.20261120-120001"}},

@@ -235,7 +235,7 @@ func (s *rounds) tidy(ctx context.Context, id string, l *state, plan Plan) error
 	return errors.Join(errs...)
 }
 
-// finish notes the end of a compression. What it made may be one part too many, or there is another to compress.
+// finish notes the end of a compression. Where another waits for it, the log is due already.
 func (s *rounds) finish(c compressed) {
 	l := s.logs[s.busy[c.path]]
 	delete(s.busy, c.path)
@@ -245,7 +245,6 @@ func (s *rounds) finish(c compressed) {
 	if errors.Is(c.err, fs.ErrNotExist) { // removed meanwhile: there was no room for it
 		c.err = nil
 	}
-	l.due = true
 	s.report(l, c.err)
 }
 

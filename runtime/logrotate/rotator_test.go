@@ -303,6 +303,9 @@ func TestAnswerThatGotLost(t *testing.T) {
 		if files := w.files(); len(files) != 2 {
 			t.Errorf("files %q, want the log and one part", files)
 		}
+		if said := w.said.String(); !strings.Contains(said, "no answer") || strings.Contains(said, "moving a log back") {
+			t.Errorf("it said %s; want the runtime's failure, and nothing of one of its own", said)
+		}
 	})
 }
 
