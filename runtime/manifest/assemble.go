@@ -16,6 +16,8 @@ type listing struct {
 	err    error // the source as a whole could not be listed: what was good stays
 	items  []item
 	single bool // the source is one file, not a directory
+	// nameless says that an item does not tell whom it means: it may be any of those that the listing lacks.
+	nameless bool
 }
 
 // item is one manifest of a listing. Its key is its identity from one listing to the next.
@@ -45,6 +47,7 @@ type claim struct {
 //	file unreadable                 → the same
 //	file gone                       → its pod is not wanted any more
 //	listing failed                  → everything stays, and a problem is reported
+//	an item of a list has no name   → those that the list lacks stay
 //	two files hold the same pod     → the one that held it first keeps it, the other is a problem
 func assemble(prev state, l listing, source, nodeName string) state {
 	next := state{claims: prev.claims}
@@ -52,6 +55,12 @@ func assemble(prev state, l listing, source, nodeName string) state {
 		next.claims = map[string]claim{}
 		for _, it := range l.items {
 			next.claims[it.source] = nextClaim(prev.claims[it.source], it, nodeName)
+		}
+		for key, c := range prev.claims {
+			if _, listed := next.claims[key]; l.nameless && !listed && c.good != nil {
+				c.err = nil // of a version that is not listed any more
+				next.claims[key] = c
+			}
 		}
 	}
 	var pods []*StaticPod

@@ -72,6 +72,22 @@ func TestAssemble(t *testing.T) {
 				"b.yaml": strings.Replace(pod("b", "i:1"), "name: b", "name: b, uid: u", 1)},
 				want: "default/a-n i:1 a.yaml | b.yaml default/b-n: metadata.uid"},
 		}},
+		{"an edit to another pod's uid keeps the version before it", []step{
+			{files: map[string]string{"a.yaml": pod("a", "i:1"), "b.yaml": pod("b", "i:1")}, want: "default/a-n i:1 a.yaml; default/b-n i:1 b.yaml"},
+			{files: map[string]string{"a.yaml": strings.Replace(pod("a", "i:2"), "name: a", "name: a, uid: u", 1), "b.yaml": strings.Replace(pod("b", "i:2"), "name: b", "name: b, uid: u", 1)},
+				want: "default/a-n i:2 a.yaml; default/b-n i:1 b.yaml | b.yaml default/b-n: metadata.uid"},
+			{files: map[string]string{"a.yaml": pod("a", "i:2"), "b.yaml": pod("b", "i:2")}, want: "default/a-n i:2 a.yaml; default/b-n i:2 b.yaml"},
+		}},
+		{"an edit to another pod's name keeps the pod before it", []step{
+			{files: map[string]string{"a.yaml": pod("a", "i:1"), "b.yaml": pod("b", "i:1")}, want: "default/a-n i:1 a.yaml; default/b-n i:1 b.yaml"},
+			{files: map[string]string{"a.yaml": pod("b", "i:2"), "b.yaml": pod("b", "i:1")},
+				want: "default/a-n i:1 a.yaml; default/b-n i:1 b.yaml | a.yaml default/b-n: already taken from b.yaml"},
+			{files: map[string]string{"a.yaml": pod("b", "i:2")}, want: "default/b-n i:2 a.yaml"},
+		}},
+		{"two files change names", []step{
+			{files: map[string]string{"a.yaml": pod("a", "i:1"), "b.yaml": pod("b", "i:1")}, want: "default/a-n i:1 a.yaml; default/b-n i:1 b.yaml"},
+			{files: map[string]string{"a.yaml": pod("b", "i:2"), "b.yaml": pod("a", "i:2")}, want: "default/a-n i:2 b.yaml; default/b-n i:2 a.yaml"},
+		}},
 		{"renaming the pod inside its file", []step{
 			{files: map[string]string{"a.yaml": pod("a", "i:1")}, want: "default/a-n i:1 a.yaml"},
 			{files: map[string]string{"a.yaml": pod("b", "i:1")}, want: "default/b-n i:1 a.yaml"},

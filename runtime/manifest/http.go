@@ -84,7 +84,7 @@ func (h HTTP) fetch(ctx context.Context, client *http.Client) ([]byte, error) {
 }
 
 // itemize takes an answer apart. Each pod of a PodList keeps its identity by its name, so that one invalid item costs
-// nobody else anything, nor its own last good version. An answer that is neither a PodList nor one valid Pod is an
+// nobody else anything, nor its own last good version; one without a name costs nobody anything. An answer that is neither a PodList nor one valid Pod is an
 // error as a whole: it is not known whom it meant.
 func itemize(data []byte, url, nodeName string) listing {
 	var pods struct {
@@ -107,7 +107,7 @@ func itemize(data []byte, url, nodeName string) listing {
 		var pod map[string]any
 		if err := json.Unmarshal(raw, &pod); err != nil || pod == nil {
 			it.data = raw
-			l.items = append(l.items, it)
+			l.items, l.nameless = append(l.items, it), true
 			continue
 		}
 		// Servers leave the type out of a list's items.
@@ -116,12 +116,13 @@ func itemize(data []byte, url, nodeName string) listing {
 				pod[k] = v
 			}
 		}
-		if meta, ok := pod["metadata"].(map[string]any); ok && meta["name"] != nil {
-			ns, _ := meta["namespace"].(string)
-			if key := itemSource(url, cmp.Or(ns, corev1.NamespaceDefault), fmt.Sprint(meta["name"])); !seen[key] {
-				it.source, seen[key] = key, true
-			}
+		meta, _ := pod["metadata"].(map[string]any)
+		name, _ := meta["name"].(string)
+		ns, isText := meta["namespace"].(string)
+		if key := itemSource(url, cmp.Or(ns, corev1.NamespaceDefault), name); name != "" && !seen[key] {
+			it.source, seen[key] = key, true
 		}
+		l.nameless = l.nameless || name == "" || meta["namespace"] != nil && !isText
 		it.data, it.err = json.Marshal(pod)
 		l.items = append(l.items, it)
 	}

@@ -51,11 +51,12 @@ func Merge(prev Snapshot, parts ...Snapshot) Snapshot {
 	return out
 }
 
-// settle gives each full name and each uid to one pod: to the source that had it before, else to the first in order.
+// settle gives each full name and each uid to one pod: to the source that had it before, else to the first in order. Of a
+// source whose pod is refused the one stays that it had before: no edit stops a pod by being wrong.
 func settle(before, pods []*StaticPod) (kept []*StaticPod, refused []Problem) {
-	held := map[string]string{} // full name → source
+	held, last := map[string]string{}, map[string]*StaticPod{} // full name → source → pod
 	for _, p := range before {
-		held[p.FullName()] = p.Source
+		held[p.FullName()], last[p.Source] = p.Source, p
 	}
 	pods = slices.Clone(pods)
 	slices.SortStableFunc(pods, func(a, b *StaticPod) int {
@@ -68,18 +69,27 @@ func settle(before, pods []*StaticPod) (kept []*StaticPod, refused []Problem) {
 		return cmp.Compare(rank(a), rank(b))
 	})
 	byName, byUID := map[string]*StaticPod{}, map[string]*StaticPod{}
-	for _, p := range pods {
+	take := func(p *StaticPod) error {
 		if first := byName[p.FullName()]; first != nil {
-			refused = append(refused, Problem{Source: p.Source, FullName: p.FullName(),
-				Err: fmt.Errorf("%s: pod %s is already taken from %s, which keeps it; rename or remove one of them", p.Source, p.FullName(), first.Source)})
-			continue
+			return fmt.Errorf("%s: pod %s is already taken from %s, which keeps it; rename or remove one of them", p.Source, p.FullName(), first.Source)
 		}
 		if first := byUID[p.UID]; first != nil {
-			refused = append(refused, Problem{Source: p.Source, FullName: p.FullName(),
-				Err: fmt.Errorf("%s: metadata.uid %q is already the one of pod %s from %s; give each pod its own, or none", p.Source, p.UID, first.FullName(), first.Source)})
-			continue
+			return fmt.Errorf("%s: metadata.uid %q is already the one of pod %s from %s; give each pod its own, or none", p.Source, p.UID, first.FullName(), first.Source)
 		}
 		byName[p.FullName()], byUID[p.UID] = p, p
+		return nil
+	}
+	var losers []*StaticPod
+	for _, p := range pods {
+		if err := take(p); err != nil {
+			refused = append(refused, Problem{Source: p.Source, FullName: p.FullName(), Err: err})
+			losers = append(losers, last[p.Source])
+		}
+	}
+	for _, old := range losers {
+		if old != nil {
+			_ = take(old) // not if another has its name now
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		kept = append(kept, byName[name])

@@ -219,6 +219,10 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("answer %q left %q", body, images(s))
 		}
 	}
+	answer.Store(`{"kind":"PodList","apiVersion":"v1","items":[{"metadata":{"name":"a"},"spec":{"containers":[{"name":"c","image":"i:4"}]}},{"metadata":{"nmae":"b"}}]}`)
+	if s := wait("an item that may mean anybody", problem(`metadata.nmae: unknown field`)); images(s) != "i:4 j:1" {
+		t.Errorf("an item without a name left %q", images(s))
+	}
 	answer.Store(`{"kind":"PodList","apiVersion":"v1","items":[]}`)
 	if s := wait("an empty list", showing("")); len(s.Problems) != 0 {
 		t.Errorf("problems: %v", s.Problems)

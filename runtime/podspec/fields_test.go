@@ -87,7 +87,7 @@ func jsonNames(typ reflect.Type) []string {
 type tree = map[string]any
 
 // example is a manifest that sets one field of one type, and what else the API asks of such a manifest.
-func example(t *testing.T, typ, field string, value any) []byte {
+func example(t testing.TB, typ, field string, value any) []byte {
 	t.Helper()
 	one := tree{field: value}
 	c := tree{"name": "main", "image": "a:1", "restartPolicy": "Always", "resources": tree{"limits": tree{"cpu": 1, "hugepages-2Mi": "2Mi"}},

@@ -314,35 +314,3 @@ func TestParseResolvConf(t *testing.T) {
 		t.Error(diff)
 	}
 }
-
-// Whatever a valid manifest says, the conversion answers.
-func FuzzConvert(f *testing.F) {
-	for _, name := range []string{"etcd", "kube-apiserver", "kitchen-sink"} {
-		data, err := os.ReadFile("testdata/" + name + ".yaml")
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := manifest.Parse(data, "f.yaml", "node-1")
-		if err != nil {
-			return
-		}
-		n := testNode()
-		_ = Unsupported(p.Pod, n)
-		one, two := Sandbox(p, 0, n), Sandbox(p, 0, n)
-		if !proto.Equal(one, two) {
-			t.Fatal("two calls, two sandboxes")
-		}
-		for c := range containers(p.Pod) {
-			_, _ = Container(p, c, Attempt{}, n)
-			_, _ = ContainerLayout(p, c, Attempt{}, n)
-		}
-		for _, h := range Layout(p, n) {
-			if strings.Contains(h.Path, "/../") || strings.HasSuffix(h.Path, "/..") {
-				t.Fatalf("%s leaves its directory", h.Path)
-			}
-		}
-	})
-}
