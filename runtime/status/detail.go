@@ -56,7 +56,7 @@ type ContainerDetail struct {
 	CreatedAt  time.Time `json:"createdAt,omitzero"`
 	StartedAt  time.Time `json:"startedAt,omitzero"`
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
-	ExitCode   int32     `json:"exitCode"`
+	ExitCode   *int32    `json:"exitCode,omitempty"` // of one that has exited
 	Reason     string    `json:"reason,omitempty"`
 	Message    string    `json:"message,omitempty"`
 	Started    bool      `json:"started"`
@@ -124,9 +124,13 @@ func (d *Detail) join(s *corev1.ContainerStatus) {
 func containerDetail(c *lifecycle.Container) ContainerDetail {
 	d := ContainerDetail{
 		Name: c.Name, ID: c.ID, Sandbox: c.SandboxID, UID: c.UID, Attempt: c.Attempt, State: c.State.String(), Image: c.ImageRef, ImageID: c.ImageRef,
-		CreatedAt: c.CreatedAt, StartedAt: c.StartedAt, FinishedAt: c.FinishedAt, ExitCode: c.ExitCode, Reason: c.Reason, Message: c.Message,
+		CreatedAt: c.CreatedAt, StartedAt: c.StartedAt, FinishedAt: c.FinishedAt, Reason: c.Reason, Message: c.Message,
 		Started: c.Probe.Started, Ready: c.Probe.Ready,
 		Probe: cmp.Or(c.Probe.StartupFailed, c.Probe.LivenessFailed, c.Probe.Message),
+	}
+	if c.State == lifecycle.ContainerExited {
+		code := c.ExitCode
+		d.ExitCode = &code
 	}
 	switch c.Hook.State {
 	case lifecycle.HookRunning:

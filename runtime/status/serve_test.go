@@ -183,7 +183,7 @@ func TestDetails(t *testing.T) {
 		d.Manifest != "/etc/kubernetes/manifests/pod.yaml" || d.UID != "1" || d.SpecHash != p.SpecHash || d.Sandboxes[0].ID != "s0" {
 		t.Errorf("detail: %+v", d)
 	}
-	if len(d.Containers) != 2 || d.Containers[0].ID != "etcd-id" || d.Containers[0].Probe != "connection refused" || d.Containers[1].ExitCode != 1 {
+	if len(d.Containers) != 2 || d.Containers[0].ID != "etcd-id" || d.Containers[0].Probe != "connection refused" || *d.Containers[1].ExitCode != 1 || d.Containers[0].ExitCode != nil {
 		t.Errorf("containers: %+v", d.Containers)
 	}
 	if c := d.Containers[0]; c.Image != "registry.example/etcd:3" || c.Waiting != "" || c.Sandbox != "s0" {

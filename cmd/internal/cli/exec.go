@@ -207,7 +207,11 @@ func notThere(ctx context.Context, g *global, typed, container string, unknown e
 		return err
 	}
 	pod := podOf(list, name)
-	for _, s := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {
+	all := slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses)
+	if container == "" && slices.ContainsFunc(all, func(s corev1.ContainerStatus) bool { return s.State.Running != nil }) {
+		return unknown // which of them is the question
+	}
+	for _, s := range all {
 		if s.Name == cmp.Or(container, s.Name) && s.State.Running == nil {
 			return withHint(fmt.Errorf("container %s of pod %s does not run: %s", s.Name, name.full(), stateOf(&s)), "slipway status "+name.name+" tells more")
 		}

@@ -120,7 +120,7 @@ func watch[T any](ctx context.Context, l *local, path string, take func(T) error
 		case err != nil:
 			return fmt.Errorf("reading the supervisor's answer to %s: %w", path, err)
 		}
-		if err := take(v); err != nil {
+		if err := take(v); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}

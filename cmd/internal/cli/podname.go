@@ -84,7 +84,7 @@ func unknownPod(typed string, pods []podName) error {
 	var all []string
 	for _, p := range pods {
 		all = append(all, p.full())
-		for _, spelling := range []string{p.manifest(), p.name, p.full()} {
+		for _, spelling := range []string{p.manifest(), p.name, p.namespace + "/" + p.manifest(), p.full()} {
 			if d := levenshtein.ComputeDistance(typed, spelling); d < distance || d == distance && spelling < best {
 				best, distance = spelling, d
 			}
@@ -110,12 +110,27 @@ func completePods(g *global, most int, containers bool) cobra.CompletionFunc {
 		case containers && len(args) == 1:
 			names = containersOf(list, args[0])
 		case len(args) < most:
-			for _, p := range list.Items {
-				names = append(names, p.Name)
-			}
+			names = shortest(podNames(list))
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// shortest are the pods' names, with the namespace where two have the same.
+func shortest(pods []podName) []string {
+	count := map[string]int{}
+	for _, p := range pods {
+		count[p.name]++
+	}
+	var names []string
+	for _, p := range pods {
+		if count[p.name] > 1 {
+			names = append(names, p.full())
+		} else {
+			names = append(names, p.name)
+		}
+	}
+	return names
 }
 
 // completeContainers offers the containers of the pod that is named first.

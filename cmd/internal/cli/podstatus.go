@@ -112,9 +112,9 @@ func (r *podReport) lastExits() []*status.ContainerDetail {
 	seen := map[string]bool{}
 	for i := range r.Containers {
 		c := &r.Containers[i]
-		if c.State == "exited" && !seen[c.Name] {
+		if c.ExitCode != nil && !seen[c.Name] {
 			seen[c.Name] = true
-			if c.ExitCode != 0 {
+			if *c.ExitCode != 0 {
 				out = append(out, c)
 			}
 		}
@@ -212,14 +212,10 @@ func (r *podReport) container(w *lines, i int, now time.Time, wide bool) {
 	if wide {
 		w.under("image id", c.ImageID)
 	}
-	if lines := r.Logs[c.Name]; c.State == "exited" && len(lines) > 0 && r.isLastExit(c) {
+	if lines := r.Logs[c.Name]; len(lines) > 0 && slices.Contains(r.lastExits(), c) {
 		w.under("log", "ends:")
 		w.block(lines)
 	}
-}
-
-func (r *podReport) isLastExit(c *status.ContainerDetail) bool {
-	return slices.Contains(r.lastExits(), c)
 }
 
 // waitingMessage is what a container's status says about its waiting.
@@ -238,8 +234,8 @@ func (r *podReport) waitingMessage(c *status.ContainerDetail) string {
 func (r *podReport) containerState(c *status.ContainerDetail, now time.Time) string {
 	text := c.State
 	switch {
-	case c.State == "exited":
-		text = fmt.Sprintf("exited %s ago with exit code %d", since(now, c.FinishedAt), c.ExitCode)
+	case c.ExitCode != nil:
+		text = fmt.Sprintf("exited %s ago with exit code %d", since(now, c.FinishedAt), *c.ExitCode)
 		if c.Reason != "" {
 			text += " (" + c.Reason + ")"
 		}

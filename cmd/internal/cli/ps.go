@@ -119,8 +119,8 @@ func processes(details []status.Detail, all bool) []process {
 			p := process{Container: c.Name, ID: c.ID, PodID: c.Sandbox, Image: c.Image, ImageID: c.ImageID, Waiting: c.Waiting, Ready: c.Ready,
 				Attempt: c.Attempt, Namespace: namespace, Pod: pod}
 			p.State, p.Since = containerState(c)
-			if c.State == "exited" {
-				p.ExitCode, p.Reason = &c.ExitCode, c.Reason
+			if p.ExitCode = c.ExitCode; p.ExitCode != nil {
+				p.Reason = c.Reason
 			}
 			rows = append(rows, p)
 		}
@@ -225,6 +225,13 @@ func (p *psPrinter) ids(rows []process) error {
 	return nil
 }
 
+// fresh prints the ids that were not printed yet.
+func (p *psPrinter) fresh(next map[string]process, rows []process) error {
+	rows = slices.DeleteFunc(rows, func(row process) bool { _, known := p.last[row.key()]; return known })
+	p.last = next
+	return p.ids(rows)
+}
+
 // changes prints what is otherwise than before: of containers that do not run only those that were shown running,
 // unless all are wanted. What is gone is shown once more, as removed.
 func (p *psPrinter) changes(rows []process) error {
@@ -235,12 +242,15 @@ func (p *psPrinter) changes(rows []process) error {
 			continue
 		}
 		next[row.key()] = row
-		if !known || before.text() != row.text() {
+		if !known || p.visible(&before) != p.visible(&row) {
 			changed = append(changed, row)
 		}
 	}
+	if p.f.quiet {
+		return p.fresh(next, changed)
+	}
 	for key, row := range p.last {
-		if _, there := next[key]; !there && row.ID != "" {
+		if _, there := next[key]; !there && row.ID != "" && (p.f.all || row.State == "Running") {
 			row.State, row.Since, row.Waiting = "Removed", time.Time{}, ""
 			changed = append(changed, row)
 		}
@@ -249,9 +259,6 @@ func (p *psPrinter) changes(rows []process) error {
 		return cmp.Or(cmp.Compare(a.Namespace+"/"+a.Pod, b.Namespace+"/"+b.Pod), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Attempt, b.Attempt), cmp.Compare(a.ID, b.ID))
 	})
 	p.last = next
-	if p.f.quiet {
-		return p.ids(changed)
-	}
 	for i := range changed {
 		if done, err := p.f.out.print(p.out, changed[i], true); err != nil {
 			return err
@@ -269,9 +276,15 @@ func (p *process) key() string {
 	return strings.Join([]string{p.Namespace, p.Pod, p.Container, p.ID}, "/")
 }
 
-// text is all that can change about a row.
-func (p *process) text() string {
-	return fmt.Sprint(p.State, p.Waiting, p.Ready, p.Attempt, p.exit(), p.Since.UnixNano(), p.Image, p.ImageID)
+// visible is all that is printed of a row, with a time in the place of an age.
+func (p *psPrinter) visible(row *process) string {
+	line := *row
+	line.Since = time.Time{}
+	if p.f.out.format == "text" || p.f.out.format == "wide" {
+		return fmt.Sprint(p.line(&line), row.Since.UnixNano())
+	}
+	line.ExitCode = nil
+	return fmt.Sprint(line, row.exit(), row.Since.UnixNano())
 }
 
 // short cuts "containerd://<64 hex digits>" to the 13 digits that crictl shows.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/slipway-k8s/slipway/phases/config"
@@ -199,7 +201,7 @@ func componentsOf(list *corev1.PodList, details []status.Detail) []component {
 	out := []component{}
 	for i := range list.Items {
 		c := componentOf(&list.Items[i])
-		if d := known[c.Namespace+"/"+c.Name]; d != nil {
+		if d := known[c.full()]; d != nil {
 			c.NotShown = d.NotShown
 			if d.UID != "" {
 				c.Version = d.UID + "/" + d.SpecHash
@@ -209,6 +211,8 @@ func componentsOf(list *corev1.PodList, details []status.Detail) []component {
 	}
 	return out
 }
+
+func (c *component) full() string { return c.Namespace + "/" + c.Name }
 
 func componentOf(p *corev1.Pod) component {
 	c := component{Name: p.Name, Namespace: p.Namespace, State: p.Annotations[status.AnnotationState], Ready: isReady(p),
@@ -283,7 +287,9 @@ func printComponents(out io.Writer, s nodeStatus, now time.Time, wide bool) erro
 		}
 	}
 	for _, p := range s.Problems {
-		fmt.Fprintf(out, "refused: %s\n", refused(p))
+		if !slices.ContainsFunc(s.Components, func(c component) bool { return c.full() == p.Pod }) { // else its row says so
+			fmt.Fprintf(out, "refused: %s\n", refused(p))
+		}
 	}
 	fmt.Fprintln(out)
 	return nil
@@ -310,7 +316,11 @@ func (c *component) row(now time.Time, wide bool) []string {
 	if c.Ready {
 		why = ""
 	}
-	row := []string{c.Name, c.State, yesNo(c.Ready), fmt.Sprint(c.Restarts), since(now, c.Since), cmp.Or(c.Problem, why)}
+	name := c.Name
+	if c.Namespace != metav1.NamespaceSystem { // where the control plane is
+		name = c.Namespace + "/" + name
+	}
+	row := []string{name, c.State, yesNo(c.Ready), fmt.Sprint(c.Restarts), since(now, c.Since), cmp.Or(c.Problem, why)}
 	if wide {
 		uid, _, _ := strings.Cut(c.Version, "/")
 		row = slices.Insert(row, 5, cmp.Or(c.LastExit, "-"), short(uid), cmp.Or(c.Manifest, "-"))
@@ -345,32 +355,52 @@ func printCertificates(out io.Writer, certificates []certificate, now time.Time)
 // watchComponents prints the table of components, and then a row for each that changes.
 func watchComponents(ctx context.Context, std Streams, g *global, f statusFlags) error {
 	client := g.supervisor()
-	var columns columns
-	var last map[string]component
-	err := watch(ctx, client, "/status?watch=true", func(details []status.Detail) error {
+	p := &componentPrinter{out: f.out, to: std.Out, now: g.now}
+	return explained(g, watch(ctx, client, "/status?watch=true", func(details []status.Detail) error {
 		list, err := client.pods(ctx)
 		if err != nil {
 			return err
 		}
-		var rows [][]string
-		next := map[string]component{}
-		for _, c := range componentsOf(list, details) {
-			name := c.Namespace + "/" + c.Name
-			next[name] = c
-			if before, known := last[name]; known && before == c {
-				continue
-			}
-			if done, err := f.out.print(std.Out, c, true); err != nil {
-				return err
-			} else if !done {
-				rows = append(rows, c.row(g.now(), f.out.format == "wide"))
-			}
+		return p.changes(componentsOf(list, details))
+	}))
+}
+
+// componentPrinter prints components, and remembers what it printed.
+type componentPrinter struct {
+	out     output
+	to      io.Writer
+	now     func() time.Time
+	columns columns
+	last    map[string]component // by full name; nil before the first
+}
+
+// changes prints what is otherwise than before. What is gone is shown once more, as removed.
+func (p *componentPrinter) changes(components []component) error {
+	next := map[string]component{}
+	var changed []component
+	for _, c := range components {
+		next[c.full()] = c
+		if before, known := p.last[c.full()]; !known || before != c {
+			changed = append(changed, c)
 		}
-		if last == nil && (f.out.format == "text" || f.out.format == "wide") {
-			rows = slices.Insert(rows, 0, componentHeader(f.out.format == "wide"))
+	}
+	for _, c := range slices.SortedFunc(maps.Values(p.last), func(a, b component) int { return cmp.Compare(a.full(), b.full()) }) {
+		if _, there := next[c.full()]; !there {
+			changed = append(changed, component{Name: c.Name, Namespace: c.Namespace, State: "Removed"})
 		}
-		last = next
-		return columns.print(std.Out, rows)
-	})
-	return explained(g, err)
+	}
+	wide := p.out.format == "wide"
+	var rows [][]string
+	if p.last == nil && (wide || p.out.format == "text") {
+		rows = append(rows, componentHeader(wide))
+	}
+	p.last = next
+	for i := range changed {
+		if done, err := p.out.print(p.to, changed[i], true); err != nil {
+			return err
+		} else if !done {
+			rows = append(rows, changed[i].row(p.now(), wide))
+		}
+	}
+	return p.columns.print(p.to, rows)
 }
