@@ -1,6 +1,7 @@
 package event
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -41,7 +42,7 @@ func (l *Log) Record(e Event) {
 	}
 	l.events = append(l.events, e)
 	if extra := len(l.events) - keep; extra > 0 {
-		l.events = append([]Event(nil), l.events[extra:]...)
+		l.events = slices.Delete(l.events, 0, extra) // in place: Since hands out copies
 	}
 	close(l.changed)
 	l.changed = make(chan struct{})
