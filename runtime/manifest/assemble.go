@@ -58,7 +58,9 @@ func assemble(prev state, l listing, source, nodeName string) state {
 		}
 		for key, c := range prev.claims {
 			if _, listed := next.claims[key]; l.nameless && !listed && c.good != nil {
-				c.err = nil // of a version that is not listed any more
+				if c.err != nil { // of a version that is not listed any more
+					c.data, c.err = nil, nil
+				}
 				next.claims[key] = c
 			}
 		}

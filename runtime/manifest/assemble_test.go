@@ -141,6 +141,20 @@ func checkSnapshot(t *testing.T, at string, snap Snapshot, want string) {
 	}
 }
 
+// Between two looks at an item that is invalid, an answer that lacks it makes it neither valid nor gone.
+func TestNamelessItemForgetsNothing(t *testing.T) {
+	const list, web = `{"kind":"PodList","items":[%s]}`, `{"metadata":{"name":"web"},"spec":{"containers":[{"name":"c"%s}]}}`
+	st := state{}
+	look := func(item string) { st = assemble(st, itemize(fmt.Appendf(nil, list, item), "http://a", "n"), "http://a", "n") }
+	look(fmt.Sprintf(web, `,"image":"i:1"`))
+	for range 2 {
+		look(fmt.Sprintf(web, ""))
+		checkSnapshot(t, "invalid", st.snap, "default/web-n i:1 http://a#default/web | http://a#default/web default/web-n: image: Required")
+		look(`{}`)
+		checkSnapshot(t, "nameless", st.snap, "default/web-n i:1 http://a#default/web | http://a#0 : metadata.name: Required")
+	}
+}
+
 // A comment is an edit of the file and none of the pod: nobody is woken.
 func TestCommentIsNoChange(t *testing.T) {
 	at := func(prev state, data string) state {
