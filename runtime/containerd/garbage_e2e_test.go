@@ -14,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	containersapi "github.com/containerd/containerd/api/services/containers/v1"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/anypb"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/slipway-k8s/slipway/runtime/cri"
@@ -53,8 +56,9 @@ func testImageGarbage(t *testing.T, d *daemon, app []byte) {
 			t.Fatal(err)
 		}
 	}
-	const spareA, spareB, wanted, protected = "slipway.test/spare:a", "slipway.test/spare:b", "slipway.test/wanted:1", "slipway.test/protected:1"
-	kept := []string{appRef, pauseRef, protected, wanted}
+	const spareA, spareB = "slipway.test/spare:a", "slipway.test/spare:b"
+	const nerdctl, protected, wanted = "slipway.test/nerdctl:1", "slipway.test/protected:1", "slipway.test/wanted:1"
+	kept := []string{appRef, nerdctl, pauseRef, protected, wanted}
 	for _, ref := range append(slices.Clone(kept), spareA, spareB) {
 		load(ref)
 	}
@@ -90,6 +94,8 @@ func testImageGarbage(t *testing.T, d *daemon, app []byte) {
 	if err := create(0); err != nil { // never started: in use all the same
 		t.Fatal(err)
 	}
+	removeBeside := createBeside(t, client, nerdctl)
+	defer removeBeside()
 	collect := func() event.Event { return collectOnce(t, client, []string{wanted}, []string{protected}) }
 	names := func() (refs []string) {
 		t.Helper()
@@ -140,7 +146,8 @@ func collectOnce(t *testing.T, client *cri.Client, wanted, protected []string) e
 			}
 			return out, err
 		},
-		Used: client.UsedImages, Wanted: func(context.Context) ([]string, error) { return wanted, nil }, Protected: protected,
+		Used:   func(ctx context.Context) ([]string, error) { return UsedImages(ctx, client) },
+		Wanted: func(context.Context) ([]string, error) { return wanted, nil }, Protected: protected,
 		Remove: client.RemoveImage, Usage: garbage.FileSystem, Events: events,
 		Dir: func(ctx context.Context) (string, error) {
 			systems, err := client.ImageFsInfo(ctx)
@@ -169,6 +176,23 @@ func collectOnce(t *testing.T, client *cri.Client, wanted, protected []string) e
 	}
 	all, _ := events.Since(0)
 	return all[len(all)-1]
+}
+
+// createBeside makes a container of an image through containerd's own API, as nerdctl does.
+func createBeside(t *testing.T, client *cri.Client, ref string) (remove func()) {
+	t.Helper()
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "containerd-namespace", namespace)
+	containers := containersapi.NewContainersClient(client.Conn())
+	if _, err := containers.Create(ctx, &containersapi.CreateContainerRequest{Container: &containersapi.Container{
+		ID: "beside", Image: ref, Runtime: &containersapi.Container_Runtime{Name: "io.containerd.runc.v2"}, Spec: &anypb.Any{TypeUrl: "test"},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if _, err := containers.Delete(ctx, &containersapi.DeleteContainerRequest{ID: "beside"}); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // fill makes the tmpfs of a daemon so small that it is full to a share in percent.
