@@ -58,6 +58,7 @@ func (w *worker) act(ctx context.Context, want *manifest.StaticPod, a lifecycle.
 		}
 	}
 	if err != nil {
+		w.blame(a, err)
 		return fmt.Errorf("%s: %w", a, err)
 	}
 	w.log.Info("done", "action", a.String(), "took", took.Round(time.Millisecond).String())

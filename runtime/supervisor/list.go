@@ -90,6 +90,9 @@ func (l *lister) finish(ctx context.Context, group *sync.WaitGroup, err error) {
 		}
 	}
 	l.failure, l.running = failure, false
+	if l.c.Listed != nil {
+		l.c.Listed(err)
+	}
 	l.timer.Reset(pause)
 	if l.again {
 		l.again = false

@@ -21,6 +21,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/runtime/event"
 	"github.com/slipway-k8s/slipway/runtime/hook"
+	"github.com/slipway-k8s/slipway/runtime/lastgood"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
@@ -51,13 +52,21 @@ type Config struct {
 	Hooks hook.Runner
 	// Events remembers what has happened to the pods. It may be nil.
 	Events *event.Log
+	// Good stores the last version of each pod that was ready, and which newer ones were given up. It may be nil: then
+	// nothing is judged.
+	Good *lastgood.Store
 	// Observe is told of every action that has ended. It may be nil, and must not block.
 	Observe func(kind lifecycle.ActionKind, took time.Duration, err error)
 	// Started is told how long it took from the first sight of a version of a pod until all of its containers ran, for
 	// pods that were started here. It may be nil, and must not block.
 	Started func(took time.Duration)
-	Log     *slog.Logger
-	Now     func() time.Time
+	// RolledBack is told when a version was given up for the last good one. It may be nil, and must not block.
+	RolledBack func()
+	// Listed is told how each listing of the whole runtime has ended: one begins at least every Resync. It may be nil,
+	// and must not block.
+	Listed func(err error)
+	Log    *slog.Logger
+	Now    func() time.Time
 	// Resync is how often the whole runtime is listed even when nothing hints at a change. The kubelet relists every
 	// second; events make ten enough here.
 	Resync time.Duration
@@ -167,6 +176,7 @@ func (s *Supervisor) Run(parent context.Context) error {
 		}
 		if !announced && listed && s.want.complete() && len(s.unseen) == 0 {
 			announced = true
+			s.forgetStrangers()
 			s.c.Ready()
 		}
 	}
@@ -233,6 +243,7 @@ func (s *Supervisor) forget(w *worker) {
 	delete(s.unseen, w.name)
 	s.roster.leave(w.name)
 	s.watcher.Unwatch(w.name)
+	s.forgetGood(w.name)
 	s.c.Board.Remove(w.name)
 }
 

@@ -138,6 +138,14 @@ func (s *script) do(words []string) error {
 		}
 	case "files": // POD FINGERPRINT
 		s.world.files.set("kube-system/"+arg(0)+"-"+nodeName, arg(1))
+	case "log": // CONTAINER words…: a line that the newest one writes
+		return s.writeLog(arg(0), strings.Join(args[1:], " "))
+	case "stored": // pods of which something is stored
+		names, err := s.good.List()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&s.out, "stored: %q\n", names)
 	case "events": // since the last time
 		synctest.Wait()
 		s.out.WriteString(s.rec.take())
@@ -327,7 +335,7 @@ func (s *script) send(source int, snap manifest.Snapshot) {
 }
 
 // parse makes a manifest of one or more containers. Options: after=A,B containers=A,B image=REF probe (readiness)
-// liveness post-start pre-stop watch=/PATH policy=Never pull=Always grace=5 refused (a field that is not supported).
+// liveness rollback within=20s post-start pre-stop watch=/PATH policy=Never pull=Always grace=5 refused (a field that is not supported).
 func (w *world) parse(name, version string, options []string) (*manifest.StaticPod, error) {
 	containers, image, extra, after, probe, pull := []string{name}, "", "", "", "", "IfNotPresent"
 	var hooks []string
@@ -352,6 +360,10 @@ func (w *world) parse(name, version string, options []string) (*manifest.StaticP
 			hooks = append(hooks, map[string]string{"post-start": "postStart", "pre-stop": "preStop"}[key]+": {exec: {command: ["+key+"]}}")
 		case "watch":
 			after += "    slipway.dev/restart-on-change: " + value + "\n"
+		case "rollback":
+			after += "    slipway.dev/rollback: \"true\"\n"
+		case "within":
+			after += "    slipway.dev/ready-within: " + value + "\n"
 		case "grace":
 			extra += "  terminationGracePeriodSeconds: " + value + "\n"
 		case "refused":
@@ -375,6 +387,21 @@ func (w *world) parse(name, version string, options []string) (*manifest.StaticP
 		}
 	}
 	return manifest.Parse([]byte(b.String()), "/m/"+name+".yaml", nodeName)
+}
+
+func (s *script) writeLog(container, text string) error {
+	path := ""
+	for _, c := range list(s.t.Context(), s.client, "", "").containers {
+		if c.GetMetadata().GetName() != container {
+			continue
+		}
+		st, err := s.client.ContainerStatus(s.t.Context(), c.GetId())
+		if err != nil {
+			return err
+		}
+		path = st.GetLogPath()
+	}
+	return os.WriteFile(path, []byte(time.Now().Format(time.RFC3339Nano)+" stderr F "+text+"\n"), 0o600)
 }
 
 func (s *script) showEvents() {
@@ -418,6 +445,12 @@ func (s *script) status() {
 		}
 		if problem := p.Annotations[status.AnnotationProblem]; problem != "" {
 			fmt.Fprintf(&s.out, " PROBLEM %s", problem)
+		}
+		if rejected := p.Annotations[status.AnnotationRejected]; rejected != "" {
+			fmt.Fprintf(&s.out, " REJECTED %s", rejected)
+		}
+		if log := p.Annotations[status.AnnotationRejectedLog]; log != "" {
+			fmt.Fprintf(&s.out, " LOG %q", log)
 		}
 		s.out.WriteString("\n")
 	}

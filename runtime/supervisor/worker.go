@@ -56,6 +56,7 @@ type worker struct {
 	last    []lifecycle.Action // of the round before, if it had an effect to wait for
 	state   lifecycle.State    // the last one logged
 	told    told
+	trial   trial
 	looked  bool
 	failure string        // of the last look or action; "" after a success
 	pause   time.Duration // after it
@@ -88,9 +89,9 @@ func (w *worker) set(pod *manifest.StaticPod, problem string) {
 	}
 	if v := versionOf(pod); v != versionOf(w.pod) {
 		w.begun = start{version: v, seen: time.Now()}
+		w.dropImages(pod)
 	}
 	w.pod, w.problem = pod, problem
-	w.dropImages(pod)
 	w.order()
 }
 
@@ -152,35 +153,24 @@ func (w *worker) step(ctx context.Context) rest {
 		}
 	}
 	w.mu.Lock()
-	want, problem := w.pod, w.problem
+	source, problem := w.pod, w.problem
 	w.mu.Unlock()
+	want := w.choose(source)
 
 	w.view.Want, w.view.Problem = want, problem
 	saw, seen, err := w.observe(ctx, want)
 	if err != nil {
-		w.blind = true
+		w.blind, w.trial.away = true, true
 		w.s.roster.missed(w.name)
 		return w.failed(ctx, "looking at the runtime", err)
 	}
 	if w.blind {
 		w.blind, w.failure, w.pause = false, "", 0
 	}
-	seen.Held = w.s.roster.held(w.name, want, w.s.c.Node.Name)
-	decision, mem := w.s.c.Policy.Decide(w.s.c.Now(), want, seen, w.mem)
-	w.mem = mem
-	ready := podReady(want, seen)
-	settled := ""
-	if ready || decision.State == lifecycle.Completed {
-		settled = versionOf(want)
+	decision := w.decide(source, want, saw, &seen)
+	if w.judge(want, seen, decision) {
+		return rest{again: true}
 	}
-	w.s.roster.saw(w.name, saw, settled)
-	if decision.State != w.state {
-		w.state = decision.State
-		w.log.Info("state", "state", decision.State.String(), "why", decision.Why)
-	}
-	w.view.Seen, w.view.Decision, w.view.Ready = seen, decision, ready
-	w.tell(want, seen, decision)
-	w.noteStart(want, seen)
 	if len(decision.Actions) == 0 {
 		return w.done(ctx, decision)
 	}
@@ -188,14 +178,48 @@ func (w *worker) step(ctx context.Context) rest {
 	if slices.EqualFunc(decision.Actions, w.last, sameEffect) {
 		return w.paused() // the runtime has not shown yet what was done
 	}
-	if err := w.apply(ctx, want, decision.Actions); err != nil {
+	return w.carryOut(ctx, source, want, decision.Actions)
+}
+
+// decide says what to do about a look, and tells others what it shows.
+func (w *worker) decide(source, want *manifest.StaticPod, saw states, seen *lifecycle.Observed) lifecycle.Decision {
+	seen.Held = w.s.roster.held(w.name, want, w.s.c.Node.Name)
+	decision, mem := w.s.c.Policy.Decide(w.s.c.Now(), want, *seen, w.mem)
+	w.mem = mem
+	ready := podReady(want, *seen)
+	settled := ""
+	if ready || decision.State == lifecycle.Completed {
+		settled = versionOf(source) // what others wait for, also when the last good version stands in for it
+	}
+	w.s.roster.saw(w.name, saw, settled)
+	if decision.State != w.state {
+		w.state = decision.State
+		w.log.Info("state", "state", decision.State.String(), "why", decision.Why)
+	}
+	w.view.Seen, w.view.Decision, w.view.Ready = *seen, decision, ready
+	w.tell(want, *seen, decision)
+	w.noteStart(want, *seen)
+	return decision
+}
+
+// carryOut does what was decided.
+func (w *worker) carryOut(ctx context.Context, source, want *manifest.StaticPod, actions []lifecycle.Action) rest {
+	began := time.Now()
+	err := w.apply(ctx, want, actions)
+	w.trial.took += time.Since(began)
+	w.trial.away = w.trial.away || runtimeAway(err)
+	if err != nil {
 		w.last = nil
-		if w.desired() != want {
+		if w.desired() != source {
 			return rest{again: true} // whatever failed is not wanted any more
 		}
 		return w.failed(ctx, "acting", err)
 	}
-	w.last, w.failure, w.pause = decision.Actions, "", 0
+	w.last = actions
+	if !slices.ContainsFunc(actions, func(a lifecycle.Action) bool { return a.Kind != lifecycle.EnsureImage }) {
+		return rest{again: true} // what has failed before was not tried again
+	}
+	w.failure, w.pause, w.trial.fault = "", 0, nil
 	return rest{again: true}
 }
 
@@ -207,12 +231,20 @@ func sameEffect(a, b lifecycle.Action) bool {
 
 // done ends a round with nothing to do.
 func (w *worker) done(ctx context.Context, d lifecycle.Decision) rest {
-	w.last, w.failure, w.pause = nil, "", 0
+	w.last, w.failure, w.pause, w.trial.fault = nil, "", 0, nil
 	w.publish()
 	if w.view.Want == nil && d.State == lifecycle.Absent {
 		return w.retire(ctx)
 	}
-	return rest{until: d.Wake}
+	return rest{until: earlier(d.Wake, w.trial.wake)}
+}
+
+// earlier is the earlier of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // retire offers Run this worker's end, and returns if it is refused: something is wanted again. Until Run has decided

@@ -22,6 +22,7 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/cri/critest"
 	"github.com/slipway-k8s/slipway/runtime/event"
 	"github.com/slipway-k8s/slipway/runtime/hook"
+	"github.com/slipway-k8s/slipway/runtime/lastgood"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
@@ -43,6 +44,7 @@ type world struct {
 	events  *event.Log
 	shown   uint64 // the number of the last event that was shown
 	files   *files
+	good    *lastgood.Store
 	quiet   bool // no hints
 
 	starts   []time.Duration
@@ -84,6 +86,11 @@ func newWorld(t *testing.T) *world {
 		code, exits := w.crash[c.GetMetadata().GetName()]
 		return critest.Outcome{Exits: exits, Code: code}
 	}})
+	good, err := lastgood.OpenStore(filepath.Join(dir, "good"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.good = good
 	w.client = cri.New(w.rt.Conn())
 	w.rec = &recorder{Client: w.client, t: t, start: time.Now(), names: map[string]string{}}
 	w.sources = []*feed{newFeed()}
@@ -107,7 +114,7 @@ func (w *world) begin() {
 	}
 	w.s = New(Config{
 		Node: w.node, Runtime: w.rec, Sources: sources, Hints: hints, Board: w.board, Cgroups: w.cgroups,
-		Probes: probe.Deps{Exec: w.exec}, Hooks: hook.Runner{Exec: w.hook}, Events: w.events, Observe: w.observe, Started: w.started, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: time.Now, Resync: 10 * time.Second, MaxPulls: w.maxPulls,
+		Probes: probe.Deps{Exec: w.exec}, Hooks: hook.Runner{Exec: w.hook}, Events: w.events, Observe: w.observe, Started: w.started, Good: w.good, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: time.Now, Resync: 10 * time.Second, MaxPulls: w.maxPulls,
 		Ready: func() { w.ready = true },
 	})
 	w.s.watcher = w.files
