@@ -51,6 +51,9 @@ func FindLog(podLogs string, l LogOf) (string, error) {
 	if l.Container == "" && len(names) > 1 {
 		return "", fmt.Errorf("pod %s/%s has several containers, name one of: %s", l.Namespace, l.Pod, strings.Join(sorted(names), ", "))
 	}
+	if others := containersOf(podLogs, l); newest == "" && len(dirs) == 0 && len(others) > 0 {
+		return "", fmt.Errorf("reading the log of container %s of %s/%s: %w; there are logs of %s", l.Container, l.Namespace, l.Pod, ErrNoLog, strings.Join(others, ", "))
+	}
 	if newest == "" {
 		return "", fmt.Errorf("reading the log of %s/%s below %s: %w", l.Namespace, l.Pod, podLogs, ErrNoLog)
 	}
@@ -59,6 +62,19 @@ func FindLog(podLogs string, l LogOf) (string, error) {
 		return "", fmt.Errorf("reading the log of %s/%s: %w", l.Namespace, l.Pod, err)
 	}
 	return logOf(newest, attempt), nil
+}
+
+// containersOf names the containers of a pod that have a directory for logs.
+func containersOf(podLogs string, l LogOf) []string {
+	dirs, err := filepath.Glob(filepath.Join(podLogs, l.Namespace+"_"+l.Pod+"_*", "*"))
+	if err != nil {
+		return nil // FindLog has said so
+	}
+	names := map[string]bool{}
+	for _, dir := range dirs {
+		names[filepath.Base(dir)] = true
+	}
+	return sorted(names)
 }
 
 // pick returns the attempt that is asked for; all is in order and not empty.

@@ -110,6 +110,7 @@ func TestFindLog(t *testing.T) {
 		{"etcd-n1", "etcd", 7, "", "reading the log of kube-system/etcd-n1: there is no log yet of attempt 7"},
 		{"two-n1", "b", NewestAttempt, filepath.Join(dir, "kube-system_two-n1_1", "b", "0.log"), ""},
 		{"two-n1", "b", PreviousAttempt, "", "there is no log yet of an attempt before the newest, which is number 0"},
+		{"two-n1", "c", NewestAttempt, "", "reading the log of container c of kube-system/two-n1: there is no log yet; there are logs of a, b"},
 		{"two-n1", "", NewestAttempt, "", "several containers, name one of: a, b"},
 		{"mute-n1", "", NewestAttempt, "", ErrNoLog.Error()},
 		{"none-n1", "", NewestAttempt, "", ErrNoLog.Error()},

@@ -75,7 +75,7 @@ func runExec(ctx context.Context, std Streams, g *global, f execFlags, typed str
 	if f.tty && !isTerminal(std.In) {
 		return withHint(errors.New("--tty: standard input is not a terminal"), "leave -t out to run the command without one")
 	}
-	socket := f.endpoint(ctx, g)
+	socket := host.SocketPath(cmp.Or(f.socket, g.places(ctx).Runtime))
 	containers, err := runningContainers(ctx, g, socket)
 	if err != nil {
 		return withHint(err, "the runtime is looked for at "+socket+"; name another one with --cri-socket")
@@ -109,20 +109,6 @@ func runExec(ctx context.Context, std Streams, g *global, f execFlags, typed str
 		return &exit{code: code}
 	}
 	return nil
-}
-
-// endpoint is the path of the runtime's socket: the flag's, the supervisor's, the configuration's, or slipway's own.
-func (f *execFlags) endpoint(ctx context.Context, g *global) string {
-	if f.socket != "" {
-		return host.SocketPath(f.socket)
-	}
-	var used struct {
-		ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint"`
-	}
-	if err := g.supervisor().get(ctx, "/configz", &used); err == nil && used.ContainerRuntimeEndpoint != "" {
-		return host.SocketPath(used.ContainerRuntimeEndpoint)
-	}
-	return locate(g.paths()).Runtime
 }
 
 // runningContainers asks the runtime for the running containers of static pods of this instance.

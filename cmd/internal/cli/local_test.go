@@ -53,7 +53,7 @@ func newNode(t *testing.T) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &status.Server{Board: n.board, PodLogs: n.logs, Events: n.events, Restart: n.restart, Config: []byte(`{}`)}
+	server := &status.Server{Board: n.board, PodLogs: n.logs, Events: n.events, Restart: n.restart, Config: []byte(`{"podLogsDir": "` + n.logs + `"}`)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, l) }()
@@ -268,6 +268,35 @@ func TestCompletion(t *testing.T) {
 	n.furnish()
 	n.golden("completion", "__complete logs ''", "__complete logs web ''", "__complete status ''", "__complete status etcd ''", "__complete restart etcd ''",
 		"__complete exec default/web -c ''", "__complete ps --pod ''", "__complete events --pod ''", "__complete logs nobody ''")
+}
+
+func TestLogs(t *testing.T) {
+	n := newNode(t)
+	n.furnish()
+	n.golden("logs", "logs kube-apiserver", "logs kube-apiserver -p", "logs web", "logs web nginx --tail 2", "logs web -c nginx --since 2026-03-01T11:00:01Z --timestamps",
+		"logs web-n1 fetch -p", "logs etcd", "logs etdc", "logs web nothing")
+	w := n.watch("logs web nginx -f --tail 1")
+	w.until("three\n")
+	n.log("default_web-n1_1/nginx/1.log", "after its restart")
+	w.until("restart\n")
+	if got := w.end(); got != "three\nafter its restart\n" {
+		t.Errorf("followed: %q", got)
+	}
+}
+
+// TestLogsWithoutASupervisor reads the files all the same.
+func TestLogsWithoutASupervisor(t *testing.T) {
+	n := newNode(t)
+	n.furnish()
+	n.g.socket += "-none"
+	for typed, want := range map[string]string{"web": "default/web-n1", "kube-apiserver-n1": "kube-system/kube-apiserver-n1", "kube-system/kube": "kube-system/kube-apiserver-n1"} {
+		if got, err := findLogs(t.Context(), n.g, n.logs, typed); err != nil || got.full() != want {
+			t.Errorf("%s: %s, %v; want %s", typed, got.full(), err, want)
+		}
+	}
+	if _, err := findLogs(t.Context(), n.g, n.logs+"/none", "web"); err == nil || !strings.HasPrefix(err.Error(), "no pod has a log below ") {
+		t.Errorf("without logs: %v", err)
+	}
 }
 
 // TestWithoutASupervisor says what to do.

@@ -59,7 +59,7 @@ func runLogs(ctx context.Context, std Streams, g *global, typed string, f logsFl
 	if err != nil {
 		return err
 	}
-	podLogs := locate(g.paths()).PodLogs
+	podLogs := g.places(ctx).PodLogs
 	pod, err := findLogs(ctx, g, podLogs, typed)
 	if err != nil {
 		return err
@@ -93,10 +93,9 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 // findLogs returns the pod that a user means: one that the supervisor tells of, else one that has log directories,
 // NAMESPACE_NAME_UID.
 func findLogs(ctx context.Context, g *global, podLogs, typed string) (podName, error) {
-	if list, err := g.supervisor().pods(ctx); err == nil {
-		if pod, err := findPod(typed, podNames(list)); err == nil {
-			return pod, nil
-		}
+	list, away := g.supervisor().pods(ctx)
+	if pod, err := findPod(typed, podNames(list)); err == nil {
+		return pod, nil
 	}
 	dirs, err := filepath.Glob(filepath.Join(podLogs, "*_*_*"))
 	if err != nil {
@@ -112,6 +111,9 @@ func findLogs(ctx context.Context, g *global, podLogs, typed string) (podName, e
 		}
 	}
 	pod, err := findPod(typed, pods)
+	if err != nil && away == nil {
+		return findPod(typed, podNames(list)) // which says it better
+	}
 	if hint := (*hinted)(nil); errors.As(err, &hint) && len(pods) == 0 {
 		return podName{}, withHint(fmt.Errorf("no pod has a log below %s", podLogs), supervisorHint(g))
 	}

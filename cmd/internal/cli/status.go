@@ -111,7 +111,7 @@ func runStatus(ctx context.Context, std Streams, g *global, f statusFlags) error
 		return watchComponents(ctx, std, g, f)
 	}
 	paths := g.paths()
-	s := nodeStatus{Paths: locate(paths), Components: []component{}, Problems: []status.Problem{}}
+	s := nodeStatus{Paths: g.places(ctx), Components: []component{}, Problems: []status.Problem{}}
 	if s.Paths.PKI != "" {
 		paths.PKI = s.Paths.PKI
 	}
@@ -161,34 +161,38 @@ func allReady(components []component) error {
 	return nil
 }
 
-// locate returns where things are. The manifest directory and the runtime's socket are those of the
-// KubeletConfiguration, where there is one.
-func locate(p config.Paths) places {
-	at := places{Manifests: p.Manifests, Config: p.KubeletConfig, Runtime: p.ContainerdSocket, Supervisor: p.SupervisorSocket,
-		PodLogs: p.PodLogs, Logs: p.Logs, PKI: p.PKI, Ledger: p.Ledger}
-	var kubelet struct {
-		StaticPodPath            string `json:"staticPodPath"`
-		ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint"`
-		PodLogsDir               string `json:"podLogsDir"`
-		Authentication           struct {
-			X509 struct {
-				ClientCAFile string `json:"clientCAFile"`
-			} `json:"x509"`
-		} `json:"authentication"`
+// kubeletFields are those of a KubeletConfiguration that say where things are.
+type kubeletFields struct {
+	StaticPodPath            string `json:"staticPodPath"`
+	ContainerRuntimeEndpoint string `json:"containerRuntimeEndpoint"`
+	PodLogsDir               string `json:"podLogsDir"`
+	Authentication           struct {
+		X509 struct {
+			ClientCAFile string `json:"clientCAFile"`
+		} `json:"x509"`
+	} `json:"authentication"`
+}
+
+// places returns where things are, by the configuration that the supervisor has in force, else by the file.
+func (g *global) places(ctx context.Context) places {
+	var k kubeletFields
+	if err := g.supervisor().get(ctx, "/configz", &k); err != nil {
+		data, err := os.ReadFile(g.paths().KubeletConfig)
+		if err != nil || yaml.Unmarshal(data, &k) != nil {
+			k = kubeletFields{}
+		}
 	}
-	data, err := os.ReadFile(p.KubeletConfig)
-	if err != nil || yaml.Unmarshal(data, &kubelet) != nil {
-		return at
+	return locate(g.paths(), k)
+}
+
+func locate(p config.Paths, k kubeletFields) places {
+	at := places{Manifests: cmp.Or(k.StaticPodPath, p.Manifests), Config: p.KubeletConfig, Runtime: p.ContainerdSocket,
+		Supervisor: p.SupervisorSocket, PodLogs: cmp.Or(k.PodLogsDir, p.PodLogs), Logs: p.Logs, PKI: p.PKI, Ledger: p.Ledger}
+	if k.ContainerRuntimeEndpoint != "" {
+		at.Runtime = strings.TrimPrefix(k.ContainerRuntimeEndpoint, "unix://")
 	}
-	if kubelet.StaticPodPath != "" {
-		at.Manifests = kubelet.StaticPodPath
-	}
-	at.PodLogs = cmp.Or(kubelet.PodLogsDir, at.PodLogs)
-	if kubelet.ContainerRuntimeEndpoint != "" {
-		at.Runtime = strings.TrimPrefix(kubelet.ContainerRuntimeEndpoint, "unix://")
-	}
-	if ca := kubelet.Authentication.X509.ClientCAFile; strings.HasSuffix(ca, "/ca.crt") {
-		at.PKI = strings.TrimSuffix(ca, "/ca.crt")
+	if dir, found := strings.CutSuffix(k.Authentication.X509.ClientCAFile, "/ca.crt"); found {
+		at.PKI = dir
 	}
 	return at
 }
