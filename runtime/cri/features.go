@@ -52,11 +52,20 @@ type Features struct {
 	UserNamespaces bool
 	// ImageVolumes: an image can be mounted as a volume.
 	ImageVolumes bool
+	// StopSignals: a container ends with the signal that whoever made it named.
+	StopSignals bool
+	// SupplementalGroupsPolicy: the groups that an image gives its user can be left out.
+	SupplementalGroupsPolicy bool
 }
 
-// imageVolumesSince is the first containerd that mounts images; those before it do not know the field of the mount that
-// names one. containerd/containerd pull request 10579.
-const imageVolumesSince = "2.1.0"
+const (
+	// imageVolumesSince is the first containerd that mounts images; those before it do not know the field of the mount
+	// that names one. containerd/containerd pull request 10579.
+	imageVolumesSince = "2.1.0"
+	// stopSignalsSince is the first containerd that takes ContainerConfig.StopSignal; those before it ignore it without a
+	// word.
+	stopSignalsSince = "2.4.0"
+)
 
 // Features asks the runtime what it can do. containerd before 2.0 does not tell: of it only the handlers are known, from
 // its configuration, and it has none of the rest in the form that Kubernetes asks for.
@@ -69,7 +78,10 @@ func (c *Client) Features(ctx context.Context) (Features, error) {
 	if err != nil {
 		return Features{}, err
 	}
-	f := Features{ImageVolumes: mountsImages(about.GetRuntimeName(), about.GetRuntimeVersion())}
+	f := Features{
+		ImageVolumes: isContainerd(about, imageVolumesSince), StopSignals: isContainerd(about, stopSignalsSince),
+		SupplementalGroupsPolicy: resp.GetFeatures().GetSupplementalGroupsPolicy(),
+	}
 	for _, h := range resp.GetRuntimeHandlers() {
 		if h.GetName() == "" { // the default one
 			f.RecursiveReadOnly = h.GetFeatures().GetRecursiveReadOnlyMounts()
@@ -85,9 +97,10 @@ func (c *Client) Features(ctx context.Context) (Features, error) {
 	return f, nil
 }
 
-func mountsImages(runtime, release string) bool {
-	v, err := version.ParseGeneric(release) // takes v2.4.2 and Debian's 1.6.20~ds1 alike
-	return err == nil && runtime == "containerd" && v.AtLeast(version.MustParseGeneric(imageVolumesSince))
+// isContainerd tells whether the runtime is containerd of that release or a later one.
+func isContainerd(about *runtimeapi.VersionResponse, since string) bool {
+	v, err := version.ParseGeneric(about.GetRuntimeVersion()) // takes v2.4.2 and Debian's 1.6.20~ds1 alike
+	return err == nil && about.GetRuntimeName() == "containerd" && v.AtLeast(version.MustParseGeneric(since))
 }
 
 // containerdConfig is the part of containerd's verbose status that is of use here. 1.6 names the default runtime by

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,4 +62,12 @@ func throttlePaths(sys fs.FS) ([]string, error) {
 		dirs[i] = "/sys/" + dirs[i]
 	}
 	return dirs, nil
+}
+
+// nearestDir is the path itself, or as much of it as is there yet.
+func nearestDir(path string) string {
+	for path != filepath.Dir(path) && !exists(path) {
+		path = filepath.Dir(path)
+	}
+	return path
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/kubeletconfig"
 	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/runtime/garbage"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 )
 
@@ -52,8 +53,9 @@ func nodeOf(c *kubeletv1beta1.KubeletConfiguration, name, instance string, v2 bo
 		KubeletRoot: paths.Kubelet, PodLogsDir: cmp.Or(c.PodLogsDir, paths.PodLogs), ContainerLogsDir: paths.ContainerLogs,
 		CgroupDriver: cmp.Or(c.CgroupDriver, "cgroupfs"), CgroupRoot: c.CgroupRoot, CgroupV2: v2,
 		MemoryCapacity: int64(memory.Totalram) * int64(memory.Unit), CPUCFSQuota: c.CPUCFSQuota == nil || *c.CPUCFSQuota,
-		SeccompDefault: c.SeccompDefault != nil && *c.SeccompDefault,
-		ClusterDNS:     c.ClusterDNS, ClusterDomain: c.ClusterDomain, HostDNS: podspec.ParseResolvConf(dns), HostsFile: hosts,
+		SeccompDefault:       c.SeccompDefault != nil && *c.SeccompDefault,
+		AllowedUnsafeSysctls: c.AllowedUnsafeSysctls,
+		ClusterDNS:           c.ClusterDNS, ClusterDomain: c.ClusterDomain, HostDNS: podspec.ParseResolvConf(dns), HostsFile: hosts,
 	}
 	// Kubernetes v1.36.3 pkg/kubelet/kuberuntime/kuberuntime_container_linux.go: a swap limit is set only where the
 	// kernel counts swap per cgroup.
@@ -68,6 +70,12 @@ func nodeOf(c *kubeletv1beta1.KubeletConfiguration, name, instance string, v2 bo
 	if n.MaskedPaths, err = throttlePaths(sys); err != nil {
 		return podspec.Node{}, err
 	}
+	disk, err := garbage.FileSystem(nearestDir(paths.Kubelet))
+	if err != nil {
+		return podspec.Node{}, err
+	}
+	n.EphemeralStorage = int64(disk.Capacity)
+	n.SELinux = exists("/sys/fs/selinux/enforce")
 	if c.CPUCFSQuotaPeriod != nil {
 		n.CPUCFSQuotaPeriod = c.CPUCFSQuotaPeriod.Duration
 	}

@@ -140,6 +140,7 @@ func (s *supervision) node(ctx context.Context, client *cri.Client, v2 bool) (po
 		return podspec.Node{}, err
 	}
 	n.RuntimeHandlers, n.RecursiveReadOnlyMounts, n.ImageVolumes = can.Handlers, can.RecursiveReadOnly, can.ImageVolumes
+	n.StopSignals, n.SupplementalGroupsPolicy = can.StopSignals, can.SupplementalGroupsPolicy
 	return n, nil
 }
 
