@@ -60,8 +60,8 @@ func TestOldIsGoneBeforeNewStarts(t *testing.T) {
 	waitReady(n, "web")
 	n.Put("web.yaml", version("two"))
 	n.WaitFor("the second version", patience, func() (bool, string) {
-		text := read(t, order)
-		return strings.HasSuffix(text, "two"), text
+		text, err := os.ReadFile(order)
+		return err == nil && strings.HasSuffix(string(text), "two\n"), string(text)
 	})
 	if got := read(t, order); got != "one\nend of one\ntwo" {
 		t.Errorf("the order was %q", got)
