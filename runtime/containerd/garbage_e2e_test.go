@@ -57,8 +57,8 @@ func testImageGarbage(t *testing.T, d *daemon, app []byte) {
 		}
 	}
 	const spareA, spareB = "slipway.test/spare:a", "slipway.test/spare:b"
-	const nerdctl, protected, wanted = "slipway.test/nerdctl:1", "slipway.test/protected:1", "slipway.test/wanted:1"
-	kept := []string{appRef, nerdctl, pauseRef, protected, wanted}
+	const nerdctl, pinned, protected, wanted = "slipway.test/nerdctl:1", "slipway.test/pinned:1", "slipway.test/protected:1", "slipway.test/wanted:1"
+	kept := []string{appRef, nerdctl, pauseRef, pinned, protected, wanted}
 	for _, ref := range append(slices.Clone(kept), spareA, spareB) {
 		load(ref)
 	}
@@ -94,6 +94,9 @@ func testImageGarbage(t *testing.T, d *daemon, app []byte) {
 	if err := create(0); err != nil { // never started: in use all the same
 		t.Fatal(err)
 	}
+	if err := store.Pin(t.Context(), []string{pinned}); err != nil {
+		t.Fatal(err)
+	}
 	removeBeside := createBeside(t, client, nerdctl)
 	defer removeBeside()
 	collect := func() event.Event { return collectOnce(t, client, []string{wanted}, []string{protected}) }
@@ -124,7 +127,19 @@ func testImageGarbage(t *testing.T, d *daemon, app []byte) {
 	if diff := cmp.Diff(kept, names()); third.Reason != event.FailedToFreeSpace || diff != "" {
 		t.Errorf("without a spare image: %s: %s (-want +got):\n%s", third.Reason, third.Message, diff)
 	}
-	for _, e := range []event.Event{first, second, third} {
+	if err := store.Pin(t.Context(), []string{wanted}); err != nil { // and no more the other one
+		t.Fatal(err)
+	}
+	awaitUnpinned(t, client, pinned)
+	fill(t, d, 90)
+	fourth := collect()
+	if left := names(); fourth.Reason != event.FreedDiskSpace || slices.Contains(left, pinned) || len(left) != len(kept)-1 {
+		t.Errorf("after its pin was taken back: %s: %s, left %q", fourth.Reason, fourth.Message, left)
+	}
+	if err := store.Pin(t.Context(), []string{pinned}); err == nil {
+		t.Error("an image that is not there was pinned")
+	}
+	for _, e := range []event.Event{first, second, third, fourth} {
 		t.Logf("%s: %s", e.Reason, e.Message)
 	}
 	if err := create(1); err != nil {
@@ -139,7 +154,7 @@ func collectOnce(t *testing.T, client *cri.Client, wanted, protected []string) e
 	c := garbage.Collector{Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: time.Now, Images: &garbage.Images{
 		Policy: garbage.Policy{High: 85, Low: 80}, // no minimum age
 		List: func(ctx context.Context) ([]garbage.Image, error) {
-			images, err := client.Images(ctx)
+			images, err := Images(ctx, client)
 			var out []garbage.Image
 			for _, i := range images {
 				out = append(out, garbage.Image(i))
@@ -193,6 +208,23 @@ func createBeside(t *testing.T, client *cri.Client, ref string) (remove func()) 
 			t.Error(err)
 		}
 	}
+}
+
+// awaitUnpinned waits until CRI has heard of it: it follows containerd's own events.
+func awaitUnpinned(t *testing.T, client *cri.Client, ref string) {
+	t.Helper()
+	tick := time.NewTicker(visiblePoll)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < visibleTimeout; <-tick.C {
+		images, err := Images(t.Context(), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(images, func(i cri.Image) bool { return i.Pinned && slices.Contains(i.Refs, ref) }) {
+			return
+		}
+	}
+	t.Fatalf("%s is pinned still", ref)
 }
 
 // fill makes the tmpfs of a daemon so small that it is full to a share in percent.

@@ -39,26 +39,33 @@ func (c *Collector) Run(ctx context.Context) error {
 	return nil
 }
 
+// unknownPause is how soon a round is tried again that was left out.
+const unknownPause = time.Minute
+
 // rounds collects at once and then again and again. A failure is logged once for as long as it stays the same.
 func (c *Collector) rounds(ctx context.Context, what string, period time.Duration, collect func(context.Context, time.Time, *slog.Logger) error) {
-	ticker := time.NewTicker(period)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	failure := ""
 	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		pause := period
 		err := collect(ctx, c.Now(), c.Log)
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err == nil, errors.Is(err, ErrUnknown):
+		case err == nil:
 			failure = ""
+		case errors.Is(err, ErrUnknown):
+			pause, failure = min(period, unknownPause), ""
 		case failure != err.Error():
 			failure = err.Error()
 			c.Log.Warn(what, "reason", failure)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+		timer.Reset(pause)
 	}
 }

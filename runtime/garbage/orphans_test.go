@@ -366,7 +366,8 @@ func TestTheMarkerGoesLast(t *testing.T) {
 	}
 }
 
-// TestRun: images every 5 minutes, orphans every minute, a failure told once.
+// TestRun: images at once, again after the minute in which all became known, then every 5 minutes; orphans every minute; a
+// failure told once.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
@@ -375,7 +376,12 @@ func TestRun(t *testing.T) {
 		defer stop()
 		s := &store{}
 		images := s.collector(nil)
-		images.List = func(context.Context) ([]Image, error) { looks["images"]++; return nil, ErrUnknown }
+		images.List = func(context.Context) ([]Image, error) {
+			if looks["images"]++; looks["images"] == 1 {
+				return nil, ErrUnknown // which is tried again after a minute
+			}
+			return nil, nil
+		}
 		known := make(chan int, 100)
 		c := Collector{
 			Images: images, Now: time.Now, Log: slog.New(slog.NewTextHandler(&said, nil)),
