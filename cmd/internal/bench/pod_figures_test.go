@@ -89,16 +89,16 @@ func TestTraceShowsWhereNoCallWasUnderWay(t *testing.T) {
 	trace := podTrace{what: "it runs", took: ms(100), calls: []tracedCall{
 		{"StartContainer", ms(50), ms(60), false},
 		{"ListContainers", ms(10), ms(2), false},
-		{"ListContainers", ms(15), ms(1), false},
+		{"ListPodSandbox", ms(15), ms(1), false},
 		{"RunPodSandbox", ms(20), ms(25), true},
 		{"RemoveContainer", ms(120), ms(5), false}, // after the effect
 	}}
-	want := `| at, ms | after, ms | takes, ms | call                    |
-| ------ | --------- | --------- | ----------------------- |
-| 10.0   | 10.0      | 6.0       | ListContainers, 2 times |
-| 20.0   | 4.0       | 25.0      | RunPodSandbox (failed)  |
-| 50.0   | 5.0       | 60.0      | StartContainer          |
-| 100.0  | 0.0       |           | it runs                 |
+	want := `| at, ms | after, ms | takes, ms | call                   |
+| ------ | --------- | --------- | ---------------------- |
+| 10.0   | 10.0      | 6.0       | List…, 2 times         |
+| 20.0   | 4.0       | 25.0      | RunPodSandbox (failed) |
+| 50.0   | 5.0       | 60.0      | StartContainer         |
+| 100.0  | 0.0       |           | it runs                |
 `
 	if got := traceTable(trace); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -23,7 +23,8 @@ type podTrace struct {
 }
 
 // traceTable lists the calls that began before the effect, and for how long none was under way before each: in that
-// time the watcher, or its wait for a hint, is what costs. The same call again and again is one row, with its count.
+// time the watcher, or its wait for a hint, is what costs. The same call again and again is one row, with its count, and
+// so are lists of containers and sandboxes.
 func traceTable(t podTrace) string {
 	var rows [][]string
 	var first, end, waited time.Duration // of the row in the making
@@ -40,6 +41,9 @@ func traceTable(t podTrace) string {
 	busy := time.Duration(0) // until when a call was under way
 	for _, c := range t.before() {
 		label := c.Method
+		if strings.HasPrefix(label, "List") { // a look at the runtime is two lists
+			label = "List…"
+		}
 		if c.Failed {
 			label += " (failed)"
 		}
