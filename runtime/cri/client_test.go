@@ -289,6 +289,9 @@ func TestFeatures(t *testing.T) {
 		}, cri.Features{Handlers: []string{"crun", "runc"}, UserNamespaces: true, ImageVolumes: true}},
 		{"a handler that could not be asked", critest.Options{
 			Version: version("containerd", "v2.4.2"), Handlers: []*runtimeapi.RuntimeHandler{{Name: ""}, {Name: "runc"}},
+		}, cri.Features{Handlers: []string{"runc"}, ImageVolumes: true, StopSignals: true}},
+		{"stop signals came with containerd 2.4", critest.Options{
+			Version: version("containerd", "v2.3.9"), Handlers: []*runtimeapi.RuntimeHandler{{Name: "runc"}},
 		}, cri.Features{Handlers: []string{"runc"}, ImageVolumes: true}},
 		{"another runtime of a high version", critest.Options{Version: version("other", "9.0.0")}, cri.Features{}},
 		{"a version that is none", critest.Options{Version: version("containerd", "main")}, cri.Features{}},
