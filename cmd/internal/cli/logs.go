@@ -28,7 +28,7 @@ func newLogs(std Streams, g *global) *cobra.Command {
 			podHelp + " The files are read directly: neither the supervisor nor the API server needs to run.",
 		Example: "  slipway logs kube-apiserver -f\n" +
 			"  slipway logs etcd --tail 50\n" +
-			"  slipway logs etcd --previous --timestamps     what the attempt before the newest wrote\n" +
+			"  slipway logs etcd --previous --timestamps     what the attempt that has ended last wrote\n" +
 			"  slipway logs kube-system/web nginx --since 10m",
 		ValidArgsFunction: completePods(g, 1, true),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,7 +43,7 @@ func newLogs(std Streams, g *global) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with what is appended, and with the next attempts")
-	flags.BoolVarP(&f.previous, "previous", "p", false, "the attempt before the newest")
+	flags.BoolVarP(&f.previous, "previous", "p", false, "the attempt that has ended last")
 	flags.IntVar(&f.tail, "tail", -1, "only the last `LINES`; -1 means all")
 	flags.StringVar(&f.since, "since", "", "only what was written since `WHEN`: a duration such as 10m, or a time such as 2026-03-01T12:00:00Z")
 	flags.BoolVar(&f.timestamps, "timestamps", false, "print the time before each line")
@@ -66,13 +66,28 @@ func runLogs(ctx context.Context, std Streams, g *global, typed string, f logsFl
 	}
 	of := status.LogOf{Namespace: pod.namespace, Pod: pod.name, Container: f.container, Attempt: status.NewestAttempt}
 	if f.previous {
-		of.Attempt = status.PreviousAttempt
+		of.Attempt = lastEnded(ctx, g, pod, f.container)
 	}
 	path, err := status.FindLog(podLogs, of)
 	if err != nil {
 		return err
 	}
 	return status.CopyLog(ctx, path, status.LogOptions{Tail: f.tail, Since: since, Timestamps: f.timestamps, Follow: f.follow}, std.Out)
+}
+
+// lastEnded is the attempt that has ended last, as kubectl has it: while a container waits for its restart that is the
+// newest. Where the supervisor does not tell it is the one before the newest.
+func lastEnded(ctx context.Context, g *global, pod podName, container string) int {
+	details, err := g.supervisor().details(ctx, pod.full())
+	if err != nil || len(details) == 0 {
+		return status.PreviousAttempt
+	}
+	for _, c := range details[0].Containers { // the newest of each name first
+		if c.ExitCode != nil && (container == "" || c.Name == container) {
+			return int(c.Attempt)
+		}
+	}
+	return status.PreviousAttempt
 }
 
 // sinceTime reads a duration before now, or a time; zero for "".
