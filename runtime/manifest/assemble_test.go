@@ -145,7 +145,9 @@ func checkSnapshot(t *testing.T, at string, snap Snapshot, want string) {
 func TestNamelessItemForgetsNothing(t *testing.T) {
 	const list, web = `{"kind":"PodList","items":[%s]}`, `{"metadata":{"name":"web"},"spec":{"containers":[{"name":"c"%s}]}}`
 	st := state{}
-	look := func(item string) { st = assemble(st, itemize(fmt.Appendf(nil, list, item), "http://a", "n"), "http://a", "n") }
+	look := func(item string) {
+		st = assemble(st, itemize(fmt.Appendf(nil, list, item), "http://a", "n"), "http://a", "n")
+	}
 	look(fmt.Sprintf(web, `,"image":"i:1"`))
 	for range 2 {
 		look(fmt.Sprintf(web, ""))

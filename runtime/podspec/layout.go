@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/slipway-k8s/slipway/runtime/garbage/marker"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
 
@@ -61,9 +62,11 @@ type HostPath struct {
 // PodDir and LogDir goes away with the pod; hostPaths stay.
 func Layout(p *manifest.StaticPod, n Node) []HostPath {
 	dir := PodDir(p.UID, n)
+	mark := marker.Encode(marker.Pod{Instance: n.Instance, Namespace: p.Pod.Namespace, Name: p.Pod.Name, UID: p.UID})
 	out := []HostPath{
-		{Path: LogDir(p, n), Mode: 0o755},
 		{Path: dir, Mode: 0o750},
+		{Path: filepath.Join(dir, marker.Name), Kind: WriteFile, Mode: 0o600, Content: mark}, // by which it is found again
+		{Path: LogDir(p, n), Mode: 0o755},
 		{Path: filepath.Join(dir, "volumes"), Mode: 0o750},
 		{Path: filepath.Join(dir, "plugins"), Mode: 0o750},
 	}

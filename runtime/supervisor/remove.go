@@ -6,14 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/slipway-k8s/slipway/runtime/garbage"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
@@ -74,11 +72,14 @@ func (w *worker) cleanUp(uid string) error {
 	}
 	node := w.s.c.Node
 	logs := podspec.LogDir(w.bare(uid), node)
-	errs := []error{removePodDir(podspec.PodDir(uid, node)), removeLogLinks(node.ContainerLogsDir, logs), os.RemoveAll(logs)}
+	errs := []error{removeLogLinks(node.ContainerLogsDir, logs), os.RemoveAll(logs)}
 	for _, parent := range podspec.CgroupParents(uid, node) {
 		errs = append(errs, w.s.c.Cgroups.Remove(parent))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err // by the directory the rest is found again
+	}
+	return garbage.RemovePodDir(podspec.PodDir(uid, node))
 }
 
 // removeLogLinks removes the links whose log is a file below dir.
@@ -98,29 +99,4 @@ func removeLogLinks(links, dir string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// removePodDir removes a pod's directory. Everything mounted below it is unmounted before, the innermost first, so that
-// nothing is removed that lies on another file system.
-func removePodDir(dir string) error {
-	dir, err := filepath.EvalSymlinks(dir) // mounts are listed by their real paths
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("looking for %s: %w", dir, err)
-	}
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
-	if err != nil {
-		return fmt.Errorf("looking for mounts below %s: %w", dir, err)
-	}
-	for _, m := range slices.Backward(mounts) { // the list is in the order of mounting
-		if err := unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW); err != nil {
-			return fmt.Errorf("unmounting %s: %w", m.Mountpoint, err)
-		}
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("removing %s: %w", dir, err)
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/slipway-k8s/slipway/runtime/garbage"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 )
 
@@ -215,7 +216,7 @@ func TestSubPathIsUnmountedWithThePod(t *testing.T) {
 	if err := makeLayout([]podspec.HostPath{dir, file}); err != nil {
 		t.Fatal(err)
 	}
-	if err := removePodDir(pod); err != nil {
+	if err := garbage.RemovePodDir(pod); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(pod); !errors.Is(err, os.ErrNotExist) {
