@@ -93,6 +93,7 @@ func untouched(t *testing.T, n *podtest.Node, pod string, before podtest.Contain
 // TestSupervisorKilledAtAnyInstant kills the supervisor again and again while it works on edits. In the end the last
 // version runs, once, and nothing else is there.
 func TestSupervisorKilledAtAnyInstant(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -118,7 +119,8 @@ func TestSupervisorKilledAtAnyInstant(t *testing.T) {
 	for _, s := range n.Sandboxes("") {
 		uids[s.UID] = true
 	}
-	n.WaitFor("nothing of the other versions on disk", patience, func() (bool, string) {
+	// Whoever made a directory may be dead: what nobody knows is collected after two looks, a minute apart.
+	n.WaitFor("nothing of the other versions on disk", 4*time.Minute, func() (bool, string) {
 		entries, err := os.ReadDir(filepath.Join(n.Paths.Kubelet, "pods"))
 		if err != nil {
 			t.Fatal(err)
@@ -313,6 +315,78 @@ func fill(t *testing.T, path string) {
 		if _, err := f.Write(block); err != nil {
 			return
 		}
+	}
+}
+
+// TestFloodOfLogs has a container print 1 GB in a minute. The disk holds a few times the largest log that is allowed, the
+// supervisor grows by nothing, and the pod beside it is fine.
+func TestFloodOfLogs(t *testing.T) {
+	t.Parallel()
+	const size, files = 4 << 20, 3
+	n := podtest.New(t, podtest.Options{Kubelet: map[string]any{"containerLogMaxSize": "4Mi", "containerLogMaxFiles": files}})
+	n.Supervise()
+	fine := running(n)
+	n.Put("flood.yaml", podtest.Pod("flood").Restart(corev1.RestartPolicyNever).Container("main", "flood:1000000000:17000000").YAML())
+	n.WaitRunning("flood", "main", patience)
+	before, most := resident(t, n.SupervisorPID()), int64(0)
+	n.WaitFor("the flood's end", 3*time.Minute, func() (bool, string) {
+		most = max(most, sizeOf(t, filepath.Join(n.PodLogs, "*flood*", "main", "*")))
+		p := shown(n, "flood")
+		return p != nil && p.Status.Phase == corev1.PodSucceeded, why(p)
+	})
+	after := resident(t, n.SupervisorPID())
+	t.Logf("logs: at most %d MiB; resident: %d KiB before, %d KiB after", most>>20, before, after)
+	// Logs are looked at every second, and 17 MB/s with the runtime's time stamps are 25 MB/s.
+	if limit := int64(files*size + 3*25<<20); most > limit {
+		t.Errorf("the logs had %d bytes, want at most %d", most, limit)
+	}
+	if after > before*3/2 {
+		t.Errorf("the supervisor grew from %d KiB to %d KiB", before, after)
+	}
+	untouched(t, n, "web", fine)
+}
+
+// sizeOf is the size of all files that match.
+func sizeOf(t *testing.T, pattern string) (sum int64) {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil { // else it was rotated away
+			sum += info.Size()
+		}
+	}
+	return sum
+}
+
+// TestSilentDNS: with a name server that never answers, each look-up takes ten seconds. Nothing here may make one.
+func TestSilentDNS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	silent, program := filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "slipway")
+	real, err := filepath.Abs("../../../../bin/slipway")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf("#!/bin/sh\nexec unshare --mount --propagation private sh -c 'mount --bind %s /etc/resolv.conf && exec %s \"$@\"' - \"$@\"\n", silent, real)
+	for path, text := range map[string]string{silent: "nameserver 192.0.2.1\noptions timeout:5 attempts:2\n", program: script} {
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := podtest.New(t, podtest.Options{Program: program})
+	n.Supervise()
+	begin := time.Now()
+	c := running(n)
+	n.KillContainer(c.ID)
+	n.WaitFor("the second attempt", patience, func() (bool, string) {
+		c, found := n.Running("web", "main")
+		return found && c.Attempt == 1, n.Describe("web")
+	})
+	if took := time.Since(begin); took > 9*time.Second {
+		t.Errorf("a start and a restart took %s", took)
 	}
 }
 
