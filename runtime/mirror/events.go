@@ -41,6 +41,7 @@ type journal struct {
 	read   uint64             // the log was read up to this Number
 	queue  map[string]*letter // by name in the API; a repetition takes the place of what was not posted yet
 	posted map[string]bool    // names that the API server has, or had
+	until  time.Time          // before which nothing is sent: the server has asked for it
 	limit  bucket
 	limits map[string]*bucket // by object and type
 }
@@ -176,6 +177,9 @@ func (p *poster) run(ctx context.Context) error {
 // post sends what is due, and returns in how long more will be, less than zero for only after an event.
 func (p *poster) post(ctx context.Context) (time.Duration, error) {
 	pause := time.Duration(-1)
+	if left := p.j.until.Sub(p.c.Now()); left > 0 {
+		return left, nil
+	}
 	for _, name := range p.j.order() {
 		l, now := p.j.queue[name], p.c.Now()
 		if left := l.until.Sub(now); left > 0 {
@@ -200,7 +204,8 @@ func (p *poster) post(ctx context.Context) (time.Duration, error) {
 		default:
 			left := p.failed(name, l, err)
 			if isCode(err, http.StatusTooManyRequests, http.StatusServiceUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-				return left, nil // it would be the same with the next
+				p.j.until = now.Add(left) // it would be the same with the next
+				return left, nil
 			}
 			if left > 0 && (pause < 0 || left < pause) {
 				pause = left

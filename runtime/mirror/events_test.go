@@ -128,11 +128,22 @@ func TestEventWaitsForItsNamespaceAndHoldsNobodyUp(t *testing.T) {
 	log := event.NewLog(time.Now)
 	f := newFakeAPI(t)
 	f.absent["later"] = true
-	r := run(t, f, withEvents(log))
+	r := run(t, f, func(m *Mirror) {
+		withEvents(log)(m)
+		m.pace.eager, m.pace.polite = 100*time.Millisecond, 100*time.Millisecond
+	})
 	log.Record(event.Event{Pod: "later/x-n1", UID: "u", Type: event.Normal, Reason: "A", Message: "waits"})
 	log.Record(event.Event{Pod: etcd, UID: "h1", Type: event.Normal, Reason: "A", Message: "does not"})
 	r.await("the other", func() bool { return len(r.posted("does not")) == 1 })
+	for i := range objectBurst - 1 { // each of which is a reason to look what else there is to do
+		said := fmt.Sprint("other ", i)
+		log.Record(event.Event{Pod: etcd, UID: "h1", Type: event.Normal, Reason: "A", Message: said})
+		r.await("another", func() bool { return len(r.posted(said)) == 1 })
+	}
 	r.mu.Lock()
+	if n := r.all["POST /api/v1/namespaces/later/events"]; n > 5 {
+		t.Errorf("it was tried %d times meanwhile", n)
+	}
 	delete(r.absent, "later")
 	r.mu.Unlock()
 	r.await("it", func() bool { return len(r.posted("waits")) == 1 })
@@ -168,9 +179,11 @@ func TestEventsDoNotHoldUpMirrors(t *testing.T) {
 	r := run(t, f, withEvents(log))
 	r.board.set(staticPod("etcd", "h1"))
 	r.await("the mirror", r.shown(etcd, corev1.PodRunning))
-	r.takeAll()
-	first := r.lease
-	r.await("time to pass", func() bool { return r.lease != nil && r.lease != first })
+	began := time.Now()
+	for i := 0; time.Since(began) < 200*time.Millisecond; i++ {
+		log.Record(event.Event{Pod: etcd, UID: fmt.Sprint("new ", i%100), Type: event.Warning, Reason: "A", Message: "m"})
+		wait(t.Context(), time.Millisecond)
+	}
 	n := 0
 	for request, times := range r.takeAll() {
 		if strings.Contains(request, "/events") {
@@ -208,6 +221,11 @@ func TestJournalBoundsWhatIsSent(t *testing.T) {
 	j.take(said(300, now.Add(-eventAge-time.Second), each), now)
 	if len(j.queue) != 0 || j.read != 300 {
 		t.Errorf("%d old ones queued", len(j.queue))
+	}
+	j.take(said(300, now.Add(-eventAge-time.Second), one), now)
+	j.take(said(objectBurst, now, one), now)
+	if len(j.queue) != objectBurst {
+		t.Errorf("%d queued: old ones count", len(j.queue))
 	}
 	j.take(said(5_000, now, each), now)
 	if len(j.queue) != journalSize || len(j.limits) > journalSize || len(j.posted) > journalSize {

@@ -224,6 +224,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeAPI) answer(r *http.Request, body []byte) (any, error) {
+	f.all[r.Method+" "+r.URL.Path]++
 	if f.busy != nil {
 		if err := f.busy(r); err != nil {
 			return nil, err
@@ -238,7 +239,6 @@ func (f *fakeAPI) answer(r *http.Request, body []byte) (any, error) {
 		return nil, fail(403, "Forbidden", "%s is no node", peer.Subject.CommonName)
 	}
 	path := r.URL.Path
-	f.all[r.Method+" "+path]++
 	if r.Method != http.MethodGet && !strings.Contains(path, "/leases") && !strings.Contains(path, "/events") {
 		f.trace = append(f.trace, r.Method+" "+path)
 	}

@@ -152,7 +152,8 @@ func TestHealthDoesNotFlicker(t *testing.T) {
 	}{
 		{0, false, false, health{}},
 		{time.Second, true, false, health{}},
-		{unhealthyFor, true, false, health{problem: "down"}},
+		{unhealthyFor - time.Second, true, false, health{}},
+		{time.Second, true, false, health{problem: "down"}},
 		{time.Second, false, true, health{pressure: Pressure{Memory: true}}},
 		{time.Second, true, false, health{pressure: Pressure{Memory: true}}}, // the 30 s begin anew, the pressure stays
 		{pressureFor, false, false, health{}},
@@ -261,6 +262,19 @@ func TestNamespaceThatComesLaterIsNoticedAtOnce(t *testing.T) {
 	r.mu.Unlock()
 	r.await("the mirror", r.shown(etcd, corev1.PodRunning))
 	expect(t, r.reason(t), "kube-system/etcd-n1: ")
+}
+
+// TestSlowServerIsNoSlowWebhook: over a new connection, what got no answer is asked for at once, and what was refused is
+// not.
+func TestSlowServerIsNoSlowWebhook(t *testing.T) {
+	now, m := time.Now(), newMemory()
+	m.refusals["a/slow"], m.refusals["a/refused"] = &refusal{}, &refusal{}
+	m.refusals["a/slow"].again("h", &lostError{context.DeadlineExceeded}, now, usualPace())
+	m.refusals["a/refused"].again("h", fail(403, "Forbidden", "quota"), now, usualPace())
+	r := newReconciler(Config{}, usualPace(), nil, "", m)
+	if slow, refused := r.left("a/slow", "h", now), r.left("a/refused", "h", now); slow > 0 || refused <= 0 {
+		t.Errorf("left alone for %s and %s", slow, refused)
+	}
 }
 
 // TestRefusalOutlivesItsConnection: what was told is taken back, also when the API server was away in between.
