@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,6 +107,53 @@ func TestFingerprint(t *testing.T) {
 				t.Errorf("%s, then %s", before, after)
 			}
 		})
+	}
+}
+
+func TestADirectoryIsNoPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	need(t, os.Mkdir(path, 0o600))
+	before := fingerprint(t, path)
+	need(t, os.Remove(path))
+	need(t, syscall.Mkfifo(path, 0o600))
+	if fingerprint(t, path) == before {
+		t.Error("a pipe is like an empty directory")
+	}
+}
+
+// TestSurvey: what a stat shows must differ whenever the content may, and should not when it cannot.
+func TestSurvey(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(t *testing.T, dir string)
+		same   bool
+	}{
+		"nothing":       {change: func(*testing.T, string) {}, same: true},
+		"a hidden file": {change: func(t *testing.T, d string) { put(t, d+"/.x", "x") }, same: true},
+		"there and back": {change: func(t *testing.T, d string) {
+			put(t, d+"/x", "x")
+			need(t, os.Remove(d+"/x"))
+		}, same: true},
+		"a file that is replaced": {change: func(t *testing.T, d string) { put(t, d+"/apiserver.crt", "apiserver.crt") }},
+		"a file of the same length and time": {change: func(t *testing.T, d string) {
+			info, err := os.Stat(d + "/apiserver.crt")
+			need(t, err)
+			need(t, os.WriteFile(d+"/apiserver.crt", []byte("APISERVER.CRT"), 0o600))
+			need(t, os.Chtimes(d+"/apiserver.crt", info.ModTime(), info.ModTime()))
+		}},
+		"a directory that is replaced": {change: func(t *testing.T, d string) {
+			need(t, os.Rename(d+"/etcd", d+"/.etcd"))
+			need(t, os.Mkdir(d+"/etcd", 0o700))
+		}},
+	} {
+		dir := pki(t)
+		before, err := survey([]string{dir})
+		need(t, err)
+		tc.change(t, dir)
+		after, err := survey([]string{dir})
+		need(t, err)
+		if slices.Equal(before, after) != tc.same {
+			t.Errorf("%s: %+v, then %+v", name, before, after)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package watched
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -154,6 +155,52 @@ func TestWhatMakesNoDifference(t *testing.T) {
 	})
 }
 
+func TestRestIsRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := pki(t)
+		w, e := deaf(t)
+		w.Watch(etcd, []string{dir})
+		resting := func(when string) {
+			t.Helper()
+			after(9 * time.Second) // between two checks of all
+			now, err := survey([]string{dir})
+			need(t, err)
+			if p := w.snapshot()[etcd]; p.pending != nil || !slices.Equal(p.seen, now) {
+				t.Errorf("%s: still looking", when)
+			}
+		}
+		after(5 * time.Second)
+		resting("nothing")
+		put(t, dir+"/new", "x")
+		after(6500 * time.Millisecond) // it was seen
+		need(t, os.Remove(dir+"/new"))
+		after(time.Second)
+		resting("there and back")
+		put(t, dir+"/apiserver.crt", "new")
+		after(12 * time.Second)
+		expect(t, "a change", w, e, 1, true, dir)
+		resting("a change")
+	})
+}
+
+func TestAWatcherWithoutPodsCanBeUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := pki(t)
+		w, e := deaf(t)
+		w.Watch(etcd, []string{dir})
+		after(time.Hour)
+		w.Unwatch(etcd)
+		after(time.Hour)
+		w.Watch(etcd, []string{dir})
+		after(time.Second)
+		put(t, dir+"/apiserver.crt", "new")
+		after(12 * time.Second)
+		expect(t, "watched again", w, e, 1, true, dir)
+		w.report(etcd, &pod{}, "what was looked at for a watch that has ended", nil)
+		expect(t, "another watch", w, e, 0, true, dir)
+	})
+}
+
 func TestPodsAreWatchedUntilTheyAreNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := pki(t)
@@ -228,9 +275,40 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		need(t, os.Truncate(crt, 11<<20))
 		after(30 * time.Second)
 		unreadable("too large", before)
+		looking := 0
+		for range 40 {
+			after(pollEvery)
+			if w.snapshot()[etcd].pending != nil {
+				looking++
+			}
+		}
+		if looking > 5 {
+			t.Errorf("what is too large is looked at in %d of 40 quarters of a second", looking)
+		}
 		put(t, crt, "other")
 		after(30 * time.Second)
 		expect(t, "readable", w, e, 1, true, crt)
+		for i := range maxEntries {
+			need(t, os.WriteFile(fmt.Sprintf("%s/.%d", dir, i), nil, 0o600))
+		}
+		w.Watch(etcd, []string{dir})
+		unreadable("too many", "")
+		for i := range maxEntries {
+			need(t, os.Remove(fmt.Sprintf("%s/.%d", dir, i)))
+		}
+		after(12 * time.Second)
+		expect(t, "not too many", w, e, 1, true, dir)
+		for i := range maxEntries {
+			need(t, os.WriteFile(fmt.Sprintf("%s/.%d", dir, i), nil, 0o600))
+		}
+		before = current(t, w, etcd)
+		after(12 * time.Second)
+		unreadable("too many again", before)
+		for i := range maxEntries {
+			need(t, os.Remove(fmt.Sprintf("%s/.%d", dir, i)))
+		}
+		after(12 * time.Second)
+		expect(t, "nothing but what was there", w, e, 0, true, dir)
 		if log := e.log.String(); strings.Contains(log, "geheim") || strings.Count(log, "too many levels") != 2 || strings.Count(log, "10 MiB") != 1 {
 			t.Errorf("the log:\n%s", log)
 		}
@@ -256,25 +334,46 @@ func TestClose(t *testing.T) {
 	})
 }
 
+func TestCloseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := pki(t)
+		w, _ := deaf(t)
+		told := make(chan struct{})
+		w.changed = func(string) {
+			close(told)
+			<-time.After(time.Second)
+		}
+		w.Watch(etcd, []string{dir})
+		put(t, dir+"/apiserver.crt", "new")
+		<-told
+		start := time.Now()
+		w.Close()
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("Close returned after %s, the goroutine ends after 1s", took)
+		}
+	})
+}
+
 // TestTheKernelTells runs against real time: a change is known before the periodic check could have found it.
 func TestTheKernelTells(t *testing.T) {
 	for name, tc := range map[string]struct {
 		watch  string
 		change func(t *testing.T, dir string)
+		last   string // a file that is replaced afterwards: what was replaced before is watched anew
 	}{
-		"a file that is replaced":             {watch: "apiserver.crt", change: func(t *testing.T, d string) { put(t, d+"/apiserver.crt", "new") }},
-		"a file that is written to":           {watch: "apiserver.crt", change: func(t *testing.T, d string) { need(t, os.WriteFile(d+"/apiserver.crt", []byte("newer"), 0o600)) }},
-		"a file in a directory":               {watch: "etcd", change: func(t *testing.T, d string) { put(t, d+"/etcd/new.crt", "new") }},
-		"a file that comes":                   {watch: "etcd/new.crt", change: func(t *testing.T, d string) { put(t, d+"/etcd/new.crt", "new") }},
-		"what a link leads to":                {watch: "front.crt", change: func(t *testing.T, d string) { put(t, d+"/archive/1.crt", "new") }},
-		"what a link in a directory leads to": {watch: "", change: func(t *testing.T, d string) { put(t, d+"/archive/1.crt", "new") }},
-		"a directory that is replaced": {watch: "etcd", change: func(t *testing.T, d string) {
+		"a file that is replaced":             {last: "apiserver.crt", watch: "apiserver.crt", change: func(t *testing.T, d string) { put(t, d+"/apiserver.crt", "new") }},
+		"a file that is written to":           {last: "apiserver.crt", watch: "apiserver.crt", change: func(t *testing.T, d string) { need(t, os.WriteFile(d+"/apiserver.crt", []byte("newer"), 0o600)) }},
+		"a file in a directory":               {last: "etcd/new.crt", watch: "etcd", change: func(t *testing.T, d string) { put(t, d+"/etcd/new.crt", "new") }},
+		"a file that comes":                   {last: "etcd/new.crt", watch: "etcd/new.crt", change: func(t *testing.T, d string) { put(t, d+"/etcd/new.crt", "new") }},
+		"what a link leads to":                {last: "archive/1.crt", watch: "front.crt", change: func(t *testing.T, d string) { put(t, d+"/archive/1.crt", "new") }},
+		"what a link in a directory leads to": {last: "archive/1.crt", watch: "", change: func(t *testing.T, d string) { put(t, d+"/archive/1.crt", "new") }},
+		"a directory that is replaced": {last: "etcd/server.crt", watch: "etcd", change: func(t *testing.T, d string) {
 			need(t, os.Mkdir(d+"/etcd.new", 0o700))
 			put(t, d+"/etcd.new/server.crt", "new")
 			need(t, os.Rename(d+"/etcd", d+"/etcd.old"))
 			need(t, os.Rename(d+"/etcd.new", d+"/etcd"))
 		}},
-		"a path that is made piece by piece": {watch: "a/b/c.crt", change: func(t *testing.T, d string) {
+		"a path that is made piece by piece": {last: "a/b/c.crt", watch: "a/b/c.crt", change: func(t *testing.T, d string) {
 			need(t, os.MkdirAll(d+"/a/b", 0o700))
 			put(t, d+"/a/b/c.crt", "new")
 		}},
@@ -285,31 +384,25 @@ func TestTheKernelTells(t *testing.T) {
 			told := make(chan string, 10)
 			w := NewWatcher(func(name string) { told <- name }, nil)
 			t.Cleanup(w.Close)
-			path := filepath.Join(dir, tc.watch)
-			w.Watch(etcd, []string{path})
-			start := time.Now()
-			first := current(t, w, etcd)
-			for range 2 { // the second change, too: what was replaced is watched anew
-				tc.change(t, dir)
+			path, first := filepath.Join(dir, tc.watch), filepath.Join(t.TempDir(), "first")
+			w.Watch(etcd, []string{path, first})
+			before := current(t, w, etcd)
+			for _, change := range []func(){
+				func() { put(t, first, "") }, // once this is known, the kernel has been asked
+				func() { tc.change(t, dir) },
+				func() { put(t, filepath.Join(dir, tc.last), "last") },
+			} {
+				change()
 				select {
 				case <-told:
-				case <-time.After(checkEvery - 2*time.Second):
-					t.Fatalf("not told within %s", time.Since(start))
+				case <-time.After(checkEvery / 2):
+					t.Fatal("not told in time")
 				}
-				second := current(t, w, etcd)
-				if second == first || second != fingerprint(t, path) {
-					t.Errorf("fingerprint %s, before %s", second, first)
+				now := current(t, w, etcd)
+				if now == before || now != fingerprint(t, path, first) {
+					t.Errorf("fingerprint %s, before %s", now, before)
 				}
-				if first = second; strings.HasPrefix(name, "a directory that") {
-					need(t, os.RemoveAll(dir+"/etcd.old"))
-					tc.change = func(t *testing.T, d string) { put(t, d+"/etcd/server.crt", "newest") }
-					continue
-				}
-				if strings.HasPrefix(name, "a path") {
-					tc.change = func(t *testing.T, d string) { put(t, path, "newest") }
-					continue
-				}
-				return
+				before = now
 			}
 		})
 	}
