@@ -39,6 +39,11 @@ func (l *Live) EnsureImages(ctx context.Context, im Images, report func(Progress
 	if err := l.pull(ctx, im, missing, report); err != nil {
 		return err
 	}
+	if im.Socket == l.paths.ContainerdSocket { // another runtime's images are not ours to mark
+		if err := l.images.Pin(ctx, im.Socket, im.Refs); err != nil {
+			return fmt.Errorf("keeping the images at %s from garbage collectors: %w", im.Socket, err)
+		}
+	}
 	report(Progress{Text: fmt.Sprintf("%d images present", len(im.Refs)), Done: int64(len(im.Refs)), Total: int64(len(im.Refs)), Unit: "images"})
 	return nil
 }

@@ -28,6 +28,12 @@ type store struct {
 	loads  []string // names of archives, in order
 	remote []string // what the registry has
 	driver string
+	pinned []string
+}
+
+func (s *store) Pin(_ context.Context, _ string, refs []string) error {
+	s.pinned = refs
+	return nil
 }
 
 func (s *store) Version(context.Context, string) (string, string, error) {
@@ -123,6 +129,21 @@ func TestImagesComeFromStoreThenArchivesThenRegistry(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"r/etcd:1", "r/pause:1", "r/apiserver:1"}, s.refs); diff != "" {
 		t.Errorf("store differs (-want +got):\n%s", diff)
+	}
+}
+
+// TestImagesArePinned: in slipway's own store the control plane's images stay, whoever collects garbage; another runtime's
+// images are not marked.
+func TestImagesArePinned(t *testing.T) {
+	for socket, want := range map[string][]string{"/run/s.sock": {"r/etcd:1"}, "/run/containerd/containerd.sock": nil} {
+		s := &store{refs: []string{"r/etcd:1", "r/other:1"}}
+		l, im := imageHost(t, s)
+		l.paths.ContainerdSocket = "/run/s.sock"
+		im.Socket, im.Refs = socket, []string{"r/etcd:1"}
+		ensureImages(t, l, im)
+		if diff := cmp.Diff(want, s.pinned); diff != "" {
+			t.Errorf("pinned at %s (-want +got):\n%s", socket, diff)
+		}
 	}
 }
 

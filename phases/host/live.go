@@ -73,6 +73,8 @@ type ImageStore interface {
 	Load(ctx context.Context, socket, archive string, progress func(done, total int64)) error
 	// Pull fetches a reference from its registry. progress takes bytes; a total of 0 is unknown.
 	Pull(ctx context.Context, socket, ref string, progress func(done, total int64)) error
+	// Pin keeps the images of these references, and no others that it pinned before, from every garbage collector.
+	Pin(ctx context.Context, socket string, refs []string) error
 }
 
 // NewLive returns a host that starts units where facts say that systemd runs, and detached processes elsewhere.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/runtime/cgroup"
+	"github.com/slipway-k8s/slipway/runtime/containerd"
 	"github.com/slipway-k8s/slipway/runtime/cri"
 	"github.com/slipway-k8s/slipway/runtime/garbage"
 	"github.com/slipway-k8s/slipway/runtime/lastgood"
@@ -61,9 +61,10 @@ func (s *supervision) collector(client *cri.Client, node podspec.Node, tree *cgr
 	remover := garbage.Remover{Node: node, Cgroups: tree}
 	return &garbage.Collector{
 		Images: &garbage.Images{
-			Policy: s.limits.images, Used: client.UsedImages, Remove: client.RemoveImage, Usage: garbage.FileSystem, Events: s.events,
+			Policy: s.limits.images, Remove: client.RemoveImage, Usage: garbage.FileSystem, Events: s.events,
+			Used: func(ctx context.Context) ([]string, error) { return containerd.UsedImages(ctx, client) },
 			List: func(ctx context.Context) ([]garbage.Image, error) {
-				listed, err := client.Images(ctx)
+				listed, err := containerd.Images(ctx, client)
 				images := make([]garbage.Image, 0, len(listed))
 				for _, i := range listed {
 					images = append(images, garbage.Image(i))
@@ -87,10 +88,7 @@ func (s *supervision) wantedImages(store *lastgood.Store, known <-chan struct{})
 	if err != nil {
 		return nil, err
 	}
-	var images []string
-	for i := range list.Items {
-		images = append(images, imagesOf(&list.Items[i])...)
-	}
+	pods := list.Items
 	names, err := store.List()
 	if err != nil {
 		return nil, err
@@ -101,10 +99,10 @@ func (s *supervision) wantedImages(store *lastgood.Store, known <-chan struct{})
 			return nil, err
 		}
 		if record.Good != nil {
-			images = append(images, imagesOf(record.Good.Pod)...)
+			pods = append(pods, *record.Good.Pod)
 		}
 	}
-	return images, nil
+	return garbage.ImagesOf(pods), nil
 }
 
 // settled is what the board shows, once every pod has been looked at and as long as every manifest can be told.
@@ -156,17 +154,4 @@ func imageDir(ctx context.Context, client *cri.Client) (string, error) {
 		}
 	}
 	return "", errors.New("the container runtime does not say where its images are")
-}
-
-func imagesOf(pod *corev1.Pod) []string {
-	var images []string
-	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		images = append(images, c.Image)
-	}
-	for _, v := range pod.Spec.Volumes {
-		if v.Image != nil {
-			images = append(images, v.Image.Reference)
-		}
-	}
-	return images
 }

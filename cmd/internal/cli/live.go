@@ -186,3 +186,12 @@ func (imageStore) Pull(ctx context.Context, socket, ref string, progress func(do
 	defer store.Close()
 	return store.Pull(ctx, ref, func(done, total int64, _ string) { progress(done, total) })
 }
+
+func (imageStore) Pin(ctx context.Context, socket string, refs []string) error {
+	store, err := containerd.Open(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return store.Pin(ctx, refs)
+}
