@@ -50,7 +50,9 @@ func do(step string) error {
 	verb, arg, _ := strings.Cut(step, ":")
 	switch verb {
 	case "forever":
-		select {}
+		for { // not select{}, which the Go runtime takes for a deadlock
+			time.Sleep(time.Hour)
+		}
 	case "sleep":
 		d, err := time.ParseDuration(arg)
 		time.Sleep(d)
