@@ -28,13 +28,19 @@ func newVigil(w Wait, began time.Time) *vigil {
 	return &vigil{want: w, began: began, pods: map[string]*corev1.Pod{}, ready: map[string]bool{}, exits: map[string][]exit{}}
 }
 
+// The annotations by which the supervisor shows that a pod is not of its manifest's version, and why.
+const (
+	annotationRejected    = "slipway.dev/rejected"
+	annotationRejectedLog = "slipway.dev/rejected-log"
+)
+
 // see takes a snapshot and returns the pods that became ready with it. A pod that was ready and is no more counts as
 // not ready again.
 func (v *vigil) see(pods []corev1.Pod) (newlyReady []string) {
 	for _, name := range v.want.Pods {
 		pod := find(pods, v.want.Namespace, name+"-"+v.want.NodeName)
 		v.pods[name] = pod
-		now := pod != nil && isReady(pod)
+		now := pod != nil && isReady(pod) && pod.Annotations[annotationRejected] == ""
 		if now && !v.ready[name] {
 			newlyReady = append(newlyReady, name)
 		}

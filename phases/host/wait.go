@@ -29,6 +29,9 @@ const (
 	reconnect = 50 * time.Millisecond
 	// causeTail is how far back the cause of an exit is looked for: etcd prints its 200 lines of usage after the error.
 	causeTail = 400
+	// newsTakes is how long the supervisor may take to see a manifest that was just written: until then it may show what
+	// it had given up before.
+	newsTakes = 2 * time.Second
 )
 
 // waitReady watches until every pod is ready. It ends early on a crash loop that cannot heal.
@@ -40,7 +43,8 @@ func waitReady(ctx context.Context, w Wait, source podSource, report func(Progre
 	waiting := ""
 	for {
 		var hopeless error
-		err := source.watch(ctx, func(pods []corev1.Pod) bool {
+		watching, again := context.WithCancel(ctx)
+		err := source.watch(watching, func(pods []corev1.Pod) bool {
 			lastSeen = time.Now()
 			for _, name := range v.see(pods) {
 				report(Progress{Text: fmt.Sprintf("%s ready (%s)", name, seconds(time.Since(v.began)))})
@@ -49,9 +53,16 @@ func waitReady(ctx context.Context, w Wait, source podSource, report func(Progre
 				waiting = text
 				report(Progress{Text: text, Done: int64(v.countReady()), Total: int64(len(w.Pods)), Unit: "pods"})
 			}
-			hopeless = v.hopeless(ctx, source)
+			settled := time.Since(v.began) >= newsTakes
+			if hopeless = v.hopeless(ctx, source); hopeless == nil && settled {
+				hopeless = v.givenUp()
+			}
+			if !settled && v.givenUp() != nil {
+				time.AfterFunc(newsTakes-time.Since(v.began), again) // to look once more, though nothing changes
+			}
 			return hopeless == nil && !v.allReady()
 		})
+		again()
 		switch {
 		case hopeless != nil:
 			return hopeless
@@ -83,6 +94,23 @@ func (v *vigil) hopeless(ctx context.Context, source podSource) error {
 		}
 		text := fmt.Sprintf("%s cannot start: it exited with code %d, %d times", s.pod, s.code, s.exits)
 		return errors.New(text + details(s.pod, lines, cause, known))
+	}
+	return nil
+}
+
+// givenUp returns an error for the first pod whose manifest the supervisor has given up, or nil.
+func (v *vigil) givenUp() error {
+	for _, name := range v.want.Pods {
+		pod := v.pods[name]
+		if pod == nil || pod.Annotations[annotationRejected] == "" {
+			continue
+		}
+		text := fmt.Sprintf("the new version of %s was given up: %s\n  the last version that was ready runs again", name, pod.Annotations[annotationRejected])
+		if log := pod.Annotations[annotationRejectedLog]; log != "" {
+			lines := strings.Split(strings.TrimSpace(log), "\n")
+			text += "\n  its last log lines:\n    " + strings.Join(lines[max(0, len(lines)-logTail):], "\n    ")
+		}
+		return fmt.Errorf("%s\n  next: mend its configuration and run this again; slipway status %s", text, name)
 	}
 	return nil
 }

@@ -92,6 +92,9 @@ func pod(name, state string) corev1.Pod {
 	case "running":
 		c.State.Running = &corev1.ContainerStateRunning{}
 		p.Status.Message = rest
+	case "rejected":
+		ready, c.Ready, c.State.Running = corev1.ConditionTrue, true, &corev1.ContainerStateRunning{}
+		p.Annotations = map[string]string{annotationRejected: rest, annotationRejectedLog: "usage\nError: unknown flag: --no-such-flag\n"}
 	case "pulling":
 		c.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
 		p.Status.Message = "pulling " + name
@@ -183,6 +186,39 @@ func TestWaitEndsEarlyOnARejectedFlag(t *testing.T) {
 	if took > time.Second {
 		t.Errorf("took %s", took)
 	}
+}
+
+// TestWaitEndsWhenAVersionWasGivenUp: what runs is ready, and is not what the manifest says.
+func TestWaitEndsWhenAVersionWasGivenUp(t *testing.T) {
+	const reason = "rejected container kube-apiserver exited 3 times"
+	_, took, err := wait(t, func() *script {
+		return &script{steps: []step{
+			{pods: scene("etcd=ready", "kube-apiserver="+reason, "kube-scheduler=ready")},
+			{after: time.Minute}, // nothing changes: it looks again by itself
+			{pods: scene("etcd=ready", "kube-apiserver="+reason, "kube-scheduler=ready")},
+		}}
+	})
+	want := "the new version of kube-apiserver was given up: container kube-apiserver exited 3 times\n" +
+		"  the last version that was ready runs again\n" +
+		"  its last log lines:\n    usage\n    Error: unknown flag: --no-such-flag\n" +
+		"  next: mend its configuration and run this again; slipway status kube-apiserver"
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	if took < newsTakes || took > newsTakes+time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+// TestWaitForgetsWhatWasGivenUpBefore: the supervisor takes a moment to see the manifest that was mended.
+func TestWaitForgetsWhatWasGivenUpBefore(t *testing.T) {
+	_, _, err := wait(t, func() *script {
+		return &script{steps: []step{
+			{pods: scene("etcd=ready", "kube-apiserver=rejected it exited", "kube-scheduler=ready")},
+			{after: time.Second, pods: scene("etcd=ready", "kube-apiserver=ready", "kube-scheduler=ready")},
+		}}
+	})
+	must(t, err)
 }
 
 func TestWaitShowsTheErrorAboveALongUsage(t *testing.T) {
