@@ -66,6 +66,13 @@ func current(t *testing.T, w *Watcher, name string) string {
 	return f
 }
 
+// state is what the goroutine, which rests, has seen. It takes the lock before it goes on.
+func state(w *Watcher) (pending, seen []entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pods[etcd].pending, w.pods[etcd].seen
+}
+
 // expect says how often a pod was told of since the last time, and whether its fingerprint is that of its files.
 func expect(t *testing.T, when string, w *Watcher, e *ear, times int, upToDate bool, paths ...string) {
 	t.Helper()
@@ -165,7 +172,7 @@ func TestRestIsRest(t *testing.T) {
 			after(9 * time.Second) // between two checks of all
 			now, err := survey([]string{dir})
 			need(t, err)
-			if p := w.snapshot()[etcd]; p.pending != nil || !slices.Equal(p.seen, now) {
+			if pending, seen := state(w); pending != nil || !slices.Equal(seen, now) {
 				t.Errorf("%s: still looking", when)
 			}
 		}
@@ -278,7 +285,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		looking := 0
 		for range 40 {
 			after(pollEvery)
-			if w.snapshot()[etcd].pending != nil {
+			if pending, _ := state(w); pending != nil {
 				looking++
 			}
 		}
