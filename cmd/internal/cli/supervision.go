@@ -105,7 +105,7 @@ func (s *supervision) supervise(ctx context.Context, client *cri.Client, counts 
 		Node: node, Runtime: client, Sources: s.sources, Hints: hintsOf(ctx, hints), Board: s.board, Events: s.events,
 		Probes: probe.Deps{Logger: s.log, Exec: exec, GRPC: cri.CheckHealth}, Hooks: hook.Runner{Exec: exec, Client: hook.NewClient()},
 		Cgroups: tree, Policy: policyOf(s.kubelet), Log: s.log, Now: time.Now, Resync: resync, MaxPulls: s.limits.pulls,
-		Observe: counts.Observe, Started: counts.PodStarted,
+		Observe: counts.Observe, Started: counts.PodStarted, Good: store,
 		Ready: func() { s.ready(known) },
 	})
 	s.pods.Store(pods)
