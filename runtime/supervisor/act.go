@@ -45,8 +45,11 @@ func (w *worker) apply(ctx context.Context, want *manifest.StaticPod, actions []
 
 // act performs one action. Removing what is already gone is a success.
 func (w *worker) act(ctx context.Context, want *manifest.StaticPod, a lifecycle.Action) error {
-	if a.Kind == lifecycle.EnsureImage {
+	switch a.Kind {
+	case lifecycle.EnsureImage:
 		a.Name = userOf(want.Pod, a.Image)
+	case lifecycle.RunSandbox, lifecycle.StartContainer:
+		a.Attempt = w.freeAttempt(a)
 	}
 	began := time.Now()
 	err := w.perform(ctx, want, a)
@@ -104,6 +107,7 @@ func (w *worker) runSandbox(ctx context.Context, want *manifest.StaticPod, a lif
 		w.record(a.UID, "", event.Normal, event.SandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
 	_, err := w.s.c.Runtime.RunPodSandbox(ctx, podspec.Sandbox(want, a.Attempt, w.s.c.Node), podspec.Handler(want.Pod))
+	w.makeWay(ctx, a, err)
 	return err
 }
 
@@ -134,6 +138,7 @@ func (w *worker) startContainer(ctx context.Context, want *manifest.StaticPod, a
 	}
 	id, err := w.s.c.Runtime.CreateContainer(ctx, a.SandboxID, config, podspec.Sandbox(want, home.Attempt, w.s.c.Node))
 	if err != nil {
+		w.makeWay(ctx, a, err)
 		w.doubt(lifecycle.Images(want.Pod)...) // they may have been removed
 		return err
 	}

@@ -61,6 +61,9 @@ func (c cache) sandbox(id string) sandbox {
 	return sandbox{}
 }
 
+// has tells whether there is a sandbox or container of that id.
+func (c cache) has(id string) bool { return c.container(id).ID != "" || c.sandbox(id).ID != "" }
+
 // users are what containers run as, by id.
 func (c cache) users() map[string]*corev1.LinuxContainerUser {
 	var out map[string]*corev1.LinuxContainerUser

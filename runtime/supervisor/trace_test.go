@@ -91,7 +91,7 @@ func replay(t *testing.T, text string) string {
 	if strings.Contains(w.log.String(), "level=ERROR") {
 		t.Errorf("the log:\n%s", w.log.String())
 	}
-	return strings.Join(blocks, "\n\n") + "\n"
+	return strings.ReplaceAll(strings.Join(blocks, "\n\n")+"\n", w.dir, "/DIR")
 }
 
 // script performs the commands of a trace.
@@ -132,6 +132,20 @@ func (s *script) do(words []string) error {
 		s.mu.Lock()
 		s.takes[arg(0)], s.fails[arg(0)] = d, verb == "fails"
 		s.mu.Unlock()
+	case "clock": // DURATION: the wall clock is that far off from now on
+		d, err := time.ParseDuration(arg(0))
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.offset = d
+		s.mu.Unlock()
+	case "disk": // "broken" or "well": nothing can be made in the directory of pods
+		pods, aside := filepath.Join(s.node.KubeletRoot, "pods"), filepath.Join(s.node.KubeletRoot, "aside")
+		if arg(0) == "broken" {
+			return errors.Join(os.Rename(pods, aside), os.WriteFile(pods, nil, 0o600))
+		}
+		return errors.Join(os.Remove(pods), os.Rename(aside, pods))
 	case "restart": // POD why…
 		if err := s.s.Restart("kube-system/"+arg(0)+"-"+nodeName, strings.Join(args[1:], " ")); err != nil {
 			fmt.Fprintf(&s.out, "%v\n", err)
@@ -254,7 +268,11 @@ func (s *script) do(words []string) error {
 		if err != nil {
 			return err
 		}
-		s.rt.Fail(arg(0), errors.New(strings.Join(args[2:], " ")), n)
+		text := strings.Join(args[2:], " ")
+		for _, c := range list(s.t.Context(), s.client, "", "").containers { // @NAME stands for the id of a container
+			text = strings.ReplaceAll(text, "@"+c.GetMetadata().GetName(), c.GetId())
+		}
+		s.rt.Fail(arg(0), errors.New(text), n)
 	case "lose":
 		s.rt.Lose(arg(0), 1)
 	case "hang":

@@ -74,7 +74,7 @@ func (w *worker) judge(want *manifest.StaticPod, seen lifecycle.Observed, d life
 	}
 	in := lastgood.Input{Want: want, Seen: seen, State: d.State, Reason: d.Reason, Failure: t.fault, Took: t.took}
 	var v lastgood.Verdict
-	v, t.state = lastgood.Judge(w.s.c.Now(), in, t.state)
+	v, t.state = lastgood.Judge(w.now, in, t.state)
 	t.wake, t.took, t.away = v.Wake, 0, false
 	switch {
 	case v.Outcome == lastgood.GoodVersion && (v.Fresh || t.unsaved):

@@ -44,6 +44,8 @@ type worker struct {
 	asked   map[string]string // ids of containers to restart, and why
 	newest  map[string]string // by name: the id of the newest container that runs or has ended
 	begun   start
+	// reserved holds attempts below which a name is known to be taken.
+	reserved map[reservation]uint32
 	// preStopped holds the ids of containers whose preStop hook was run.
 	preStopped map[string]bool
 	// storeChanged: an image that could not be had may be there now.
@@ -51,6 +53,7 @@ type worker struct {
 
 	// The rest belongs to run; actions read it.
 	mem     lifecycle.Memory
+	now     time.Time // of the last decision
 	cache   cache
 	view    status.View        // the last one shown
 	last    []lifecycle.Action // of the round before, if it had an effect to wait for
@@ -65,9 +68,10 @@ type worker struct {
 
 // rest is what a worker does between two rounds.
 type rest struct {
-	again  bool      // nothing: the next round follows at once
-	until  time.Time // zero: until something happens
-	paused bool      // only an order shortens it
+	again  bool          // nothing: the next round follows at once
+	timed  bool          // it ends after a while, whatever happens
+	after  time.Duration // that while: a wall clock that jumps does not change it
+	paused bool          // only an order shortens it
 }
 
 func newWorker(s *Supervisor, name string, pod *manifest.StaticPod, cancel context.CancelFunc) *worker {
@@ -76,7 +80,8 @@ func newWorker(s *Supervisor, name string, pod *manifest.StaticPod, cancel conte
 		hints: make(chan struct{}, 1), orders: make(chan struct{}, 1), resume: make(chan struct{}),
 		images: map[string]image{}, left: map[string]bool{}, exits: map[string]Exit{},
 		asked: map[string]string{}, newest: map[string]string{}, preStopped: map[string]bool{},
-		begun: start{version: versionOf(pod), seen: time.Now()}, state: -1,
+		reserved: map[reservation]uint32{},
+		begun:    start{version: versionOf(pod), seen: time.Now()}, state: -1,
 	}
 }
 
@@ -90,6 +95,7 @@ func (w *worker) set(pod *manifest.StaticPod, problem string) {
 	if v := versionOf(pod); v != versionOf(w.pod) {
 		w.begun = start{version: v, seen: time.Now()}
 		w.dropImages(pod)
+		w.forgetReserved(versionUID(pod))
 	}
 	w.pod, w.problem = pod, problem
 	w.order()
@@ -127,8 +133,8 @@ func (w *worker) run(ctx context.Context) {
 			continue
 		}
 		var due <-chan time.Time
-		if !next.until.IsZero() {
-			timer.Reset(max(0, next.until.Sub(w.s.c.Now())))
+		if next.timed {
+			timer.Reset(next.after)
 			due = timer.C
 		}
 		hints := w.hints
@@ -184,7 +190,8 @@ func (w *worker) step(ctx context.Context) rest {
 // decide says what to do about a look, and tells others what it shows.
 func (w *worker) decide(source, want *manifest.StaticPod, saw states, seen *lifecycle.Observed) lifecycle.Decision {
 	seen.Held = w.s.roster.held(w.name, want, w.s.c.Node.Name)
-	decision, mem := w.s.c.Policy.Decide(w.s.c.Now(), want, *seen, w.mem)
+	w.now = w.s.c.Now()
+	decision, mem := w.s.c.Policy.Decide(w.now, want, *seen, w.mem)
 	w.mem = mem
 	ready := podReady(want, *seen)
 	settled := ""
@@ -236,7 +243,8 @@ func (w *worker) done(ctx context.Context, d lifecycle.Decision) rest {
 	if w.view.Want == nil && d.State == lifecycle.Absent {
 		return w.retire(ctx)
 	}
-	return rest{until: earlier(d.Wake, w.trial.wake)}
+	wake := earlier(d.Wake, w.trial.wake)
+	return rest{timed: !wake.IsZero(), after: max(0, wake.Sub(w.now))}
 }
 
 // earlier is the earlier of two times, of which zero is never.
@@ -282,7 +290,7 @@ func (w *worker) failed(ctx context.Context, doing string, err error) rest {
 func (w *worker) paused() rest {
 	w.last = nil
 	w.pause = min(max(2*w.pause, firstRetry), lastRetry)
-	return rest{until: w.s.c.Now().Add(w.pause), paused: true}
+	return rest{timed: true, after: w.pause, paused: true}
 }
 
 // announce tells Run, once, that this worker has looked at its pod.

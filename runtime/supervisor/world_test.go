@@ -36,6 +36,7 @@ type world struct {
 	rt      *critest.Runtime
 	client  *cri.Client
 	rec     *recorder
+	dir     string // of everything on disk
 	node    podspec.Node
 	cgroups *cgroups
 	sources []*feed
@@ -49,6 +50,8 @@ type world struct {
 
 	starts   []time.Duration
 	observed map[lifecycle.ActionKind][2]int // how often it went well, and how often not
+
+	offset time.Duration // of the wall clock
 
 	maxPulls int
 	hints    chan<- Hint
@@ -72,7 +75,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{
-		t: t, unready: map[string]bool{}, takes: map[string]time.Duration{}, fails: map[string]bool{}, files: &files{prints: map[string]string{}},
+		t: t, dir: dir, unready: map[string]bool{}, takes: map[string]time.Duration{}, fails: map[string]bool{}, files: &files{prints: map[string]string{}},
 		events: event.NewLog(time.Now), observed: map[lifecycle.ActionKind][2]int{}, crash: map[string]int32{}, cgroups: &cgroups{there: map[string]podspec.CgroupResources{}},
 		node: podspec.Node{
 			Name: nodeName, HostIPs: []netip.Addr{netip.MustParseAddr("192.0.2.10")},
@@ -114,7 +117,7 @@ func (w *world) begin() {
 	}
 	w.s = New(Config{
 		Node: w.node, Runtime: w.rec, Sources: sources, Hints: hints, Board: w.board, Cgroups: w.cgroups,
-		Probes: probe.Deps{Exec: w.exec}, Hooks: hook.Runner{Exec: w.hook}, Events: w.events, Observe: w.observe, Started: w.started, Good: w.good, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: time.Now, Resync: 10 * time.Second, MaxPulls: w.maxPulls,
+		Probes: probe.Deps{Exec: w.exec}, Hooks: hook.Runner{Exec: w.hook}, Events: w.events, Observe: w.observe, Started: w.started, Good: w.good, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Now: w.now, Resync: 10 * time.Second, MaxPulls: w.maxPulls,
 		Ready: func() { w.ready = true },
 	})
 	w.s.watcher = w.files
@@ -175,6 +178,13 @@ func (w *world) hook(ctx context.Context, id string, cmd []string, _ time.Durati
 		return "a secret", 1, nil
 	}
 	return "", 0, nil
+}
+
+// now is the wall clock, without a monotonic reading.
+func (w *world) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Add(w.offset).Round(0)
 }
 
 func (w *world) observe(kind lifecycle.ActionKind, _ time.Duration, err error) {
@@ -264,6 +274,8 @@ type recorder struct {
 	t     *testing.T
 	start time.Time
 
+	onCall func() // may be nil
+
 	mu    sync.Mutex
 	lines []line
 	names map[string]string // by id
@@ -320,6 +332,9 @@ func (r *recorder) call(pod, text string, err error) {
 		text += ": " + err.Error()
 	}
 	r.lines = append(r.lines, line{time.Since(r.start), pod, text})
+	if r.onCall != nil {
+		r.onCall()
+	}
 }
 
 // take returns the lines since it was last called. What several pods did at one instant is in the order of their names,
@@ -342,6 +357,13 @@ func (r *recorder) take() string {
 	}
 	r.lines = nil
 	return out.String()
+}
+
+// forget drops what was recorded.
+func (r *recorder) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines, r.names = nil, map[string]string{}
 }
 
 // kind is what was done and to which pod. Creating and starting are one thing: each container's own is in order.
