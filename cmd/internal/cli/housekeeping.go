@@ -16,6 +16,7 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/garbage"
 	"github.com/slipway-k8s/slipway/runtime/lastgood"
 	"github.com/slipway-k8s/slipway/runtime/logrotate"
+	"github.com/slipway-k8s/slipway/runtime/metrics"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 )
 
@@ -45,10 +46,15 @@ func podLogs(c *kubeletv1beta1.KubeletConfiguration, paths config.Paths) string 
 }
 
 // rotator keeps the logs of the board's pods small.
-func (s *supervision) rotator(client *cri.Client) *logrotate.Rotator {
+func (s *supervision) rotator(client *cri.Client, counts *metrics.Metrics) *logrotate.Rotator {
 	logs := podLogs(s.kubelet, s.paths)
 	return &logrotate.Rotator{
-		Policy: s.limits.logs, Reopen: client.ReopenContainerLog, Log: s.log, Now: time.Now,
+		Policy: s.limits.logs, Log: s.log, Now: time.Now,
+		Reopen: func(ctx context.Context, id string) error {
+			err := client.ReopenContainerLog(ctx, id)
+			counts.LogRotated(err)
+			return err
+		},
 		Running: func(context.Context) (map[string]string, error) {
 			list, _, _ := s.board.Pods()
 			return logrotate.Logs(logs, list.Items), nil
@@ -57,19 +63,31 @@ func (s *supervision) rotator(client *cri.Client) *logrotate.Rotator {
 }
 
 // collector removes unused images and what pods have left, once every pod is known.
-func (s *supervision) collector(client *cri.Client, node podspec.Node, tree *cgroup.Tree, store *lastgood.Store, known <-chan struct{}) *garbage.Collector {
+func (s *supervision) collector(client *cri.Client, node podspec.Node, tree *cgroup.Tree, store *lastgood.Store, counts *metrics.Metrics, known <-chan struct{}) *garbage.Collector {
+	sizes := map[string]int64{} // of the images as listed last
 	remover := garbage.Remover{Node: node, Cgroups: tree}
 	return &garbage.Collector{
 		Images: &garbage.Images{
-			Policy: s.limits.images, Remove: client.RemoveImage, Usage: garbage.FileSystem, Events: s.events,
+			Policy: s.limits.images, Usage: garbage.FileSystem, Events: s.events,
 			Used: func(ctx context.Context) ([]string, error) { return containerd.UsedImages(ctx, client) },
 			List: func(ctx context.Context) ([]garbage.Image, error) {
 				listed, err := containerd.Images(ctx, client)
 				images := make([]garbage.Image, 0, len(listed))
+				clear(sizes)
 				for _, i := range listed {
 					images = append(images, garbage.Image(i))
+					sizes[i.ID] = i.Size
 				}
 				return images, err
+			},
+			Remove: func(ctx context.Context, id string) error {
+				err := client.RemoveImage(ctx, id)
+				if err != nil {
+					counts.ImagesCollected(0, 0, err)
+				} else {
+					counts.ImagesCollected(1, sizes[id], nil)
+				}
+				return err
 			},
 			Wanted: func(context.Context) ([]string, error) { return s.wantedImages(store, known) },
 			Dir:    func(ctx context.Context) (string, error) { return imageDir(ctx, client) },

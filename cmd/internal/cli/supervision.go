@@ -28,12 +28,8 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/supervisor"
 )
 
-const (
-	// heartbeat is how often the runtime is asked whether it is there, for /healthz.
-	heartbeat = 10 * time.Second
-	// runtimeLimit is how long it may stay silent: two heartbeats are lost.
-	runtimeLimit = 30 * time.Second
-)
+// runtimeLimit is how long the runtime may stay silent before /healthz says so: two listings are lost.
+const runtimeLimit = 3 * resync
 
 // errNotYet is what a request for a pod gets until the supervisor knows its pods.
 var errNotYet = errors.New("the supervisor is still waiting for the container runtime")
@@ -105,15 +101,16 @@ func (s *supervision) supervise(ctx context.Context, client *cri.Client, counts 
 		Node: node, Runtime: client, Sources: s.sources, Hints: hintsOf(ctx, hints), Board: s.board, Events: s.events,
 		Probes: probe.Deps{Logger: s.log, Exec: exec, GRPC: cri.CheckHealth}, Hooks: hook.Runner{Exec: exec, Client: hook.NewClient()},
 		Cgroups: tree, Policy: policyOf(s.kubelet), Log: s.log, Now: time.Now, Resync: resync, MaxPulls: s.limits.pulls,
-		Observe: counts.Observe, Started: counts.PodStarted, Good: store,
-		Ready: func() { s.ready(known) },
+		Good: store, Observe: counts.Observe, Started: counts.PodStarted, RolledBack: counts.RolledBack,
+		Listed: func(err error) { s.health.Beat("runtime", err) },
+		Ready:  func() { s.ready(known) },
 	})
 	s.pods.Store(pods)
+	s.health.Expect("runtime", runtimeLimit)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return pods.Run(ctx) })
-	group.Go(func() error { return s.watchRuntime(ctx, client) })
-	group.Go(func() error { return s.rotator(client).Run(ctx) })
-	group.Go(func() error { return s.collector(client, node, tree, store, known).Run(ctx) })
+	group.Go(func() error { return s.rotator(client, counts).Run(ctx) })
+	group.Go(func() error { return s.collector(client, node, tree, store, counts, known).Run(ctx) })
 	if s.kubeconfig != "" {
 		group.Go(func() error {
 			return mirrorPods(ctx, known, mirrored{
@@ -162,25 +159,4 @@ func (s *supervision) restart(pod, why string) error {
 		return fmt.Errorf("restarting %s: %w", pod, errNotYet)
 	}
 	return pods.Restart(pod, why)
-}
-
-// watchRuntime keeps asking the runtime whether it is there.
-func (s *supervision) watchRuntime(ctx context.Context, client *cri.Client) error {
-	s.health.Expect("runtime", runtimeLimit)
-	ticker := time.NewTicker(heartbeat)
-	defer ticker.Stop()
-	for {
-		asked, cancel := context.WithTimeout(ctx, heartbeat)
-		err := runtimeAnswers(asked, client)
-		cancel()
-		if ctx.Err() != nil {
-			return nil
-		}
-		s.health.Beat("runtime", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
 }
