@@ -208,7 +208,7 @@ func TestSuperviseAlone(t *testing.T) {
 	})
 	end()
 	stop()
-	for _, dir := range []string{"/run/slipway-alone", "/var/lib/kubelet-alone", "/var/log/pods", "/var/log/containers"} {
+	for _, dir := range []string{"/run/slipway-alone", "/var/lib/kubelet-alone", "/var/lib/slipway-alone", "/var/log/pods", "/var/log/containers"} {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
