@@ -23,16 +23,7 @@ type wanted struct {
 	ending bool // its manifest is gone, its containers not yet
 }
 
-// wantedPods turns what the supervisor knows into mirrors, by full name. Nothing of list is changed.
-func wantedPods(list *corev1.PodList) map[string]wanted {
-	want := map[string]wanted{}
-	for i := range list.Items {
-		p := &list.Items[i]
-		want[p.Namespace+"/"+p.Name] = wantedOf(p)
-	}
-	return want
-}
-
+// wantedOf turns what the supervisor knows of a pod into its mirror. Nothing of static is changed.
 func wantedOf(static *corev1.Pod) wanted {
 	hash := static.Annotations[manifest.AnnotationConfigHash]
 	if hash == "" {
