@@ -18,6 +18,7 @@ import (
 // TestBurstEndsAtTheLast edits a running pod twenty times within a fifth of a second. The last version runs, and none of
 // those between was ever started.
 func TestBurstEndsAtTheLast(t *testing.T) {
+	t.Parallel()
 	eachVersion(t, func(t *testing.T, n *podtest.Node) {
 		running(n)
 		for i := range 20 {
@@ -45,6 +46,7 @@ func TestBurstEndsAtTheLast(t *testing.T) {
 
 // TestOldIsGoneBeforeNewStarts: both versions listen on the same port, and the old one takes its time.
 func TestOldIsGoneBeforeNewStarts(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	dir := t.TempDir()
@@ -70,6 +72,7 @@ func TestOldIsGoneBeforeNewStarts(t *testing.T) {
 
 // TestPutBackWhileTerminating removes a manifest and puts it back while its pod still ends.
 func TestPutBackWhileTerminating(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	pod := podtest.Pod("web").Grace(3).Container("main", "signal:TERM=ignore", "forever").YAML()
@@ -90,6 +93,7 @@ func TestPutBackWhileTerminating(t *testing.T) {
 
 // TestRestart restarts a pod on demand: the same sandbox, the next attempt, no back-off.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	before := running(n)
@@ -110,6 +114,7 @@ func TestRestart(t *testing.T) {
 
 // TestWatchedFiles restarts a pod when a file that it names changes, and not when the supervisor restarts.
 func TestWatchedFiles(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	dir := t.TempDir()
@@ -149,6 +154,7 @@ func TestWatchedFiles(t *testing.T) {
 
 // TestStartAfter: a pod waits for another's readiness, and has no restarts behind it when it comes up.
 func TestStartAfter(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	n.Put("a-web.yaml", podtest.Pod("web").Annotate("slipway.dev/start-after", "db").Container("main", "forever").YAML())
@@ -169,6 +175,7 @@ func TestStartAfter(t *testing.T) {
 
 // TestInvalidEditsNeverStopAPod tries every kind of manifest that is no pod over one that runs.
 func TestInvalidEditsNeverStopAPod(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{Kubelet: map[string]any{"fileCheckFrequency": "1s"}})
 	n.Supervise()
 	before := running(n)

@@ -28,6 +28,7 @@ type seen struct {
 
 // TestFieldsReachTheContainer runs a pod per group of fields and reads what the container sees of them from inside.
 func TestFieldsReachTheContainer(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"volume/config/app.conf": "port=1", "volume/secret": "top", "file": "from the host"} {
 		path := filepath.Join(dir, name)
@@ -163,6 +164,7 @@ func fieldRef(path string) *corev1.EnvVarSource {
 
 // TestSubPathStaysInItsVolume: neither a link nor a path with dots leads out of the volume.
 func TestSubPathStaysInItsVolume(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Symlink("/etc", filepath.Join(dir, "escape")); err != nil {
 		t.Fatal(err)
@@ -182,6 +184,7 @@ func TestSubPathStaysInItsVolume(t *testing.T) {
 
 // TestResourcesReachTheKernel compares the cgroups and the OOM score with the manifest, for the three classes.
 func TestResourcesReachTheKernel(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	limits := func(c *corev1.Container) {
@@ -246,6 +249,7 @@ func read(t *testing.T, path string) string {
 
 // TestProbes: each kind of handler finds a container ready, and a failing liveness probe restarts it.
 func TestProbes(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	probe := func(h corev1.ProbeHandler) *corev1.Probe {
@@ -281,6 +285,7 @@ func TestProbes(t *testing.T) {
 
 // TestTermination: hooks, signals and grace of a pod that goes.
 func TestTermination(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{Containerd: "2"}) // which takes a stopSignal
 	n.Supervise()
 	dir := t.TempDir()
@@ -307,6 +312,7 @@ func TestTermination(t *testing.T) {
 
 // TestEnds: what restart policies, deadlines and messages make of a container that ends.
 func TestEnds(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	n.Put("never.yaml", podtest.Pod("never").Restart(corev1.RestartPolicyNever).Container("main", "write:/dev/termination-log=last words", "exit:3").YAML())

@@ -21,6 +21,7 @@ func good() *podtest.Manifest {
 // TestReturnsToTheLastGoodVersion gives a running pod versions that cannot work, each in its own way. Every time the last
 // good version comes back, the status says why, and a supervisor that is killed does not try the bad one again.
 func TestReturnsToTheLastGoodVersion(t *testing.T) {
+	t.Parallel()
 	bad := map[string]struct {
 		pod  *podtest.Manifest
 		want []string // in slipway status POD
@@ -87,6 +88,7 @@ func TestReturnsToTheLastGoodVersion(t *testing.T) {
 
 // TestWithoutTheAnnotationNothingIsTakenBack: the bad version stays, and the status says what is wrong.
 func TestWithoutTheAnnotationNothingIsTakenBack(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
 	running(n)

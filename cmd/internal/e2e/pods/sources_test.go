@@ -53,6 +53,7 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // TestDirectoryAndURL reads pods from a directory and a URL at once. Whatever a server answers, its pods go on until it
 // says that there are none.
 func TestDirectoryAndURL(t *testing.T) {
+	t.Parallel()
 	served := &page{}
 	remote := podtest.Pod("remote").Container("main", "forever").YAML()
 	served.set(http.StatusOK, remote)
@@ -98,6 +99,7 @@ func TestDirectoryAndURL(t *testing.T) {
 // TestDirectoryIsReplaced moves the manifest directory away and puts another one in its place, and reads a manifest
 // through a chain of links.
 func TestDirectoryIsReplaced(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{Kubelet: map[string]any{"fileCheckFrequency": "1s"}})
 	n.Supervise()
 	before := running(n)
@@ -142,6 +144,7 @@ func TestDirectoryIsReplaced(t *testing.T) {
 
 // TestSlowWriter writes a manifest in two pieces with a long pause between them.
 func TestSlowWriter(t *testing.T) {
+	t.Parallel()
 	n := podtest.New(t, podtest.Options{Kubelet: map[string]any{"fileCheckFrequency": "100ms"}})
 	n.Supervise()
 	n.PutSlow("web.yaml", web(), time.Second)
