@@ -28,8 +28,12 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/supervisor"
 )
 
-// runtimeLimit is how long the runtime may stay silent before /healthz says so: two listings are lost.
-const runtimeLimit = 3 * resync
+const (
+	// runtimeLimit is how long the runtime may stay silent before /healthz says so: two listings are lost.
+	runtimeLimit = 3 * resync
+	// settleAfter is a few times what a control plane takes to start.
+	settleAfter = 20 * time.Second
+)
 
 // errNotYet is what a request for a pod gets until the supervisor knows its pods.
 var errNotYet = errors.New("the supervisor is still waiting for the container runtime")
@@ -109,6 +113,7 @@ func (s *supervision) supervise(ctx context.Context, client *cri.Client, counts 
 	s.health.Expect("runtime", runtimeLimit)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return pods.Run(ctx) })
+	group.Go(func() error { return s.settle(ctx, known) })
 	group.Go(func() error { return s.rotator(client, counts).Run(ctx) })
 	group.Go(func() error { return s.collector(client, node, tree, store, counts, known).Run(ctx) })
 	if s.kubeconfig != "" {
@@ -146,10 +151,32 @@ func (s *supervision) ready(known chan<- struct{}) {
 	close(known)
 	s.log.Info("supervising", "node", s.nodeName, "runtime", s.endpoint)
 	notify(s.log, daemon.SdNotifyReady)
-	debug.FreeOSMemory() // what start-up needed is not needed again
+	s.release()
+}
+
+// release gives back what start-up needed and is not needed again.
+func (s *supervision) release() {
+	debug.FreeOSMemory()
 	if err := releaseProgram(); err != nil {
 		s.log.Debug("keeping start-up's pages", "reason", err.Error())
 	}
+}
+
+// settle releases once more when the pods and the API server have come up: their start needed more than their life.
+func (s *supervision) settle(ctx context.Context, known <-chan struct{}) error {
+	select {
+	case <-known:
+	case <-ctx.Done():
+		return nil
+	}
+	timer := time.NewTimer(settleAfter)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		s.release()
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // restart is asked for by the local API.
