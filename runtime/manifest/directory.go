@@ -25,9 +25,11 @@ type Directory struct {
 
 // settleFor is how long a change must rest before the directory is read: an editor's write is several events within
 // a millisecond or two. settleAtMost bounds it while events never stop. A new manifest that is renamed into place is
-// read at once.
+// read at once. A removed one counts after settleGone: install and git remove a file and make it anew in a tenth of that,
+// which must not stop its pod.
 const (
 	settleFor    = 15 * time.Millisecond
+	settleGone   = 3 * time.Millisecond
 	settleAtMost = 200 * time.Millisecond
 )
 

@@ -25,6 +25,7 @@ type watch struct {
 	mu      sync.Mutex
 	renamed bool     // the last event was the first half of a rename
 	moved   []string // manifests that were renamed into place, whole, since the last listing
+	gone    bool     // manifests were removed
 	torn    bool     // something else happened that may not be over yet
 }
 
@@ -91,6 +92,8 @@ func (v *watch) take(e fsnotify.Event) bool {
 	switch {
 	case here && whole && IsManifestName(base):
 		v.moved = append(v.moved, e.Name)
+	case here && e.Op == fsnotify.Remove && IsManifestName(base):
+		v.gone = true
 	case here && !IsManifestName(base) && !strings.HasPrefix(base, ".."): // a draft
 	default:
 		v.torn = true
@@ -103,7 +106,7 @@ func (v *watch) take(e fsnotify.Event) bool {
 func (v *watch) whole(known func(path string) bool) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.moved) > 0 && !v.torn && !slices.ContainsFunc(v.moved, known)
+	return len(v.moved) > 0 && !v.torn && !v.gone && !slices.ContainsFunc(v.moved, known)
 }
 
 // concerns tells news about the path from the noise of a busy parent directory, such as /tmp.
@@ -119,33 +122,45 @@ func below(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// settle waits until no hint has come for settleFor, at most settleAtMost, and not at all for new manifests that are
-// whole. known tells whether a path was in the last listing.
+// rest is how long what was noted must rest: not at all for new manifests that are whole.
+func (v *watch) rest(known func(path string) bool) time.Duration {
+	if v.whole(known) {
+		return 0
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.gone && !v.torn && len(v.moved) == 0 {
+		return settleGone
+	}
+	return settleFor
+}
+
+// settle waits until no hint has come for as long as what was noted must rest, at most settleAtMost. known tells whether a
+// path was in the last listing.
 func (v *watch) settle(ctx context.Context, known func(path string) bool) error {
-	quiet, limit := time.NewTimer(settleFor), time.NewTimer(settleAtMost)
+	quiet, limit := time.NewTimer(v.rest(known)), time.NewTimer(settleAtMost)
 	defer quiet.Stop()
 	defer limit.Stop()
 	defer v.forget()
-	for !v.whole(known) {
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-v.hints:
-			quiet.Reset(settleFor)
+			quiet.Reset(v.rest(known))
 		case <-quiet.C:
 			return nil
 		case <-limit.C:
 			return nil
 		}
 	}
-	return nil
 }
 
 // forget begins a new round: a listing follows, which sees all that was noted.
 func (v *watch) forget() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.moved, v.torn = nil, false
+	v.moved, v.gone, v.torn = nil, false, false
 }
 
 // follow sets the watches anew: the path and its parent (or, while they are missing, the nearest directory that is
