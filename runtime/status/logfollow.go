@@ -25,14 +25,14 @@ type logWatch struct {
 }
 
 // watchLog begins to watch before anything is read: what changes afterwards is an event. f is the file that was at
-// path, rotated are those that were beside it at that moment.
+// path, or the newest rotated one; rotated are those that were beside it at that moment.
 func watchLog(path string, f *logFile, rotated []string) (*logWatch, error) {
 	dir := filepath.Dir(path)
 	events, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watching %q: %w", dir, err)
 	}
-	w := &logWatch{dir: dir, path: path, f: f, current: true, done: map[string]bool{}, events: events}
+	w := &logWatch{dir: dir, path: path, f: f, current: f.Name() == path, done: map[string]bool{}, events: events}
 	// An open file keeps the kernel from telling that its directory is gone; the directory above it tells.
 	for _, d := range []string{dir, filepath.Dir(dir)} {
 		if err := events.Add(d); err != nil {
@@ -127,10 +127,7 @@ func (w *logWatch) open(pending []string) (f *logFile, err error) {
 	for range listings {
 		if len(pending) > 0 {
 			w.done[original(pending[0])], w.current = true, false
-			if f, err = opened(original(pending[0])); f == nil && err == nil {
-				f, err = opened(original(pending[0]) + compressed)
-			}
-			return f, err
+			return openRotated(pending[0])
 		}
 		if f, err = opened(w.path); f == nil || err != nil {
 			return nil, err

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"time"
 )
@@ -31,11 +30,7 @@ func CopyLog(ctx context.Context, path string, o LogOptions, out io.Writer) erro
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}()
+	defer func() { closeAll(files) }()
 	d := decoder{timestamps: o.Timestamps, since: o.Since}
 	if o.Tail >= 0 {
 		if files, d.skip, err = cut(files, o.Tail); err != nil {
@@ -134,53 +129,72 @@ func (l *logFile) rewind() error {
 	return nil
 }
 
-// listings is how often openAll looks again while files are renamed below its hands.
+// listings is how often a directory is listed again while files are renamed below its reader's hands.
 const listings = 5
 
 // openAll opens a log and what was rotated away from it, oldest first, as of one instant, and names the latter. What
-// was last written before since is left out.
+// was last written before since is left out. While a rotation has taken the file away and the runtime has not made the
+// next one, the newest of the rotated ones is the last.
 func openAll(path string, since time.Time) (files []*logFile, rotated []string, err error) {
 	for range listings {
-		for _, f := range files {
-			f.Close()
-		}
-		if rotated, err = rotatedOf(path); err != nil {
+		closeAll(files)
+		var current *logFile
+		if current, err = opened(path); err != nil {
 			return nil, nil, err
 		}
-		files, err = openEach(append(rotated, path), since)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if files, rotated, err = openBefore(path, current, since); err != nil {
 			return nil, nil, err
 		}
-		after, listErr := rotatedOf(path)
-		if listErr != nil {
-			err = listErr
-		} else if err == nil && slices.Equal(after, rotated) {
+		if info, err := os.Stat(path); current != nil && err == nil && os.SameFile(info, current.info) {
 			break
 		}
 	}
 	if len(files) == 0 {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("opening a log: %w", &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist})
 	}
-	return files, rotated, nil // of files that never rest, what there was
+	return files, rotated, nil
 }
 
-func openEach(paths []string, since time.Time) ([]*logFile, error) {
-	var files []*logFile
-	for i, p := range paths {
-		f, err := openLog(p)
-		if err != nil {
-			for _, f := range files {
-				f.Close()
-			}
-			return nil, err
-		}
-		if last := i == len(paths)-1; !last && f.info.ModTime().Before(since) {
+// openBefore opens what was rotated away from a log before current, and adds current, which may be nil. What was rotated
+// since current was opened is newer, or is current itself.
+func openBefore(path string, current *logFile, since time.Time) (files []*logFile, rotated []string, err error) {
+	rotated, err = rotatedOf(path)
+	for i := 0; err == nil && i < len(rotated); i++ {
+		var f *logFile
+		switch f, err = openRotated(rotated[i]); {
+		case f == nil: // the oldest ones go
+		case current != nil && os.SameFile(f.info, current.info):
 			f.Close()
-			continue
+			rotated = rotated[:i]
+		case f.info.ModTime().Before(since):
+			f.Close()
+		default:
+			files = append(files, f)
 		}
-		files = append(files, f)
 	}
-	return files, nil
+	if current != nil {
+		files = append(files, current)
+	}
+	if err != nil {
+		closeAll(files)
+		return nil, nil, err
+	}
+	return files, rotated, nil
+}
+
+// openRotated opens a rotated file under the name that it has by now; nil when it is gone.
+func openRotated(name string) (*logFile, error) {
+	f, err := opened(original(name))
+	if f == nil && err == nil {
+		f, err = opened(original(name) + compressed)
+	}
+	return f, err
+}
+
+func closeAll(files []*logFile) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // cut leaves of the files what is needed for the last n lines, and says how many lines too many that is. What is not

@@ -3,6 +3,7 @@ package status
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ func rotate(t *testing.T, path, stamp string) string {
 	t.Helper()
 	rotated := path + "." + stamp
 	if err := os.Rename(path, rotated); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	return rotated
 }
@@ -27,25 +28,11 @@ func rotate(t *testing.T, path, stamp string) string {
 func squeeze(t *testing.T, path string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
-	if _, err := z.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path+".tmp", out.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".tmp", path+".gz"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
+	_, werr := z.Write(data)
+	if err := errors.Join(err, werr, z.Close(), os.WriteFile(path+".tmp", out.Bytes(), 0o644), os.Rename(path+".tmp", path+".gz"), os.Remove(path)); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -63,6 +50,7 @@ func rotatedLog(t *testing.T) string {
 	rotate(t, path, "20260301-120003")
 	write(t, path, line(6))
 	write(t, path+".20260301-120003.tmp", "half of a copy")
+	write(t, path+".20260301-120003.gz", "a copy whose original is still there")
 	write(t, filepath.Join(filepath.Dir(path), "1.log"), line(7))
 	return path
 }
@@ -123,13 +111,86 @@ func TestTailOfALongLog(t *testing.T) {
 			t.Errorf("the last %d: %d lines from %q, want %d from %q", n, len(got), got[0], 20_000-first, want)
 		}
 	}
+	if got, err := Tail(path, 20_000); err != nil || len(strings.Join(got, "\n")) > tailWindow || got[len(got)-1] != fmt.Sprintf("%d %s.", 19_999, strings.Repeat("x", 19_999%97)) {
+		t.Errorf("Tail of more than a window: %d lines, %d bytes, %v", len(got), len(strings.Join(got, "\n")), err)
+	}
 	// What has no lines at all is not collected.
+	var d decoder
+	for range 3 {
+		d.decode(bytes.Repeat([]byte("x"), maxLine))
+	}
+	if len(d.rest) > maxLine {
+		t.Errorf("%d bytes without a line are kept", len(d.rest))
+	}
 	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 3*maxLine), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := Tail(path, 1); err != nil || len(got) > 3 {
 		t.Errorf("of bytes without a line: %d lines, %v", len(got), err)
 	}
+}
+
+// TestReadWhileItRotates misses nothing and reads nothing twice between a file that is renamed and the one that takes its
+// place, and while files are compressed.
+func TestReadWhileItRotates(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "etcd", "0.log")
+	write(t, path, at+"stdout F 0\n")
+	turn, done := make(chan struct{}), make(chan struct{})
+	go func() { // one rotation to each reading, at any moment of it
+		defer close(done)
+		var rotated []string
+		for n := 1; n < 100; n++ {
+			<-turn
+			if n > 2 && n%3 == 0 {
+				squeeze(t, rotated[n-3])
+			}
+			rotated = append(rotated, rotate(t, path, fmt.Sprintf("20260301-120%03d", n)))
+			write(t, path, fmt.Sprintf("%sstdout F %d\n", at, n))
+		}
+	}()
+	for ended := false; !ended; {
+		select {
+		case turn <- struct{}{}:
+		case <-done:
+			ended = true
+		}
+		for i, line := range read(t, path, LogOptions{Tail: -1}) {
+			if line != fmt.Sprint(i) {
+				t.Errorf("line %d is %q", i, line)
+				break
+			}
+		}
+	}
+}
+
+// TestWhatIsRotatedMeanwhile is newer than the open file, or is that file, and may have been compressed since it was
+// listed.
+func TestWhatIsRotatedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "etcd", "0.log")
+	write(t, path, at+"stdout F one\n")
+	rotate(t, path, "20260301-120001")
+	write(t, path, at+"stdout F two\n")
+	current, err := openLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := rotate(t, path, "20260301-120002")
+	write(t, path, at+"stdout F three\n")
+	rotate(t, path, "20260301-120003")
+	write(t, path, at+"stdout F four\n")
+
+	files, rotated, err := openBefore(path, current, time.Time{})
+	if err != nil || len(files) != 2 || files[1] != current || len(rotated) != 1 || !strings.HasSuffix(rotated[0], "120001") {
+		t.Errorf("%d files, rotated %q, %v; want the oldest one and that which is open", len(files), rotated, err)
+	}
+	closeAll(files)
+	squeeze(t, mine)
+	w := logWatch{path: path, done: map[string]bool{}}
+	f, err := w.open([]string{mine})
+	if err != nil || f == nil || !strings.HasSuffix(f.Name(), "120002.gz") {
+		t.Fatalf("after its compression: %v, %v", f, err)
+	}
+	f.Close()
 }
 
 // TestFollowFromTheEnd begins with the last lines and goes on.
@@ -141,6 +202,9 @@ func TestFollowFromTheEnd(t *testing.T) {
 		f.expect(t, begin)
 		write(t, path, at+"stdout F new\n")
 		f.expect(t, begin+"new\n")
+		rotate(t, path, "20260301-120009")
+		write(t, path, at+"stdout F newer\n")
+		f.expect(t, begin+"new\nnewer\n")
 		f.end()
 		if err := <-f.done; err != nil {
 			t.Errorf("it ended with %v", err)
@@ -161,17 +225,26 @@ func TestFollowLosesNothing(t *testing.T) {
 	write(t, path, line())
 	f := follow(t, path, LogOptions{Tail: -1})
 	f.expect(t, want)
-	var last string
-	for i := range 50 {
+	var rotated []string
+	for i := range 300 {
 		write(t, path, line())
-		if last != "" && i%3 > 0 {
-			squeeze(t, last)
+		if n := len(rotated); n > 0 && i%3 > 0 {
+			squeeze(t, rotated[n-1])
 		}
-		last = rotate(t, path, fmt.Sprintf("20260301-1200%02d", i))
+		last := rotate(t, path, fmt.Sprintf("20260301-120%03d", i))
+		rotated = append(rotated, last)
 		if i%2 == 0 {
 			write(t, last, line()) // by a runtime that was not yet told
 		}
 		write(t, path, line())
+		if i%8 == 7 { // it keeps up, and what is too much goes
+			f.expect(t, want)
+			for _, old := range rotated[:len(rotated)-1] {
+				os.Remove(old)
+				os.Remove(old + ".gz")
+			}
+			rotated = rotated[len(rotated)-1:]
+		}
 	}
 	f.expect(t, want)
 	next := filepath.Join(filepath.Dir(path), "1.log")

@@ -165,7 +165,11 @@ func (f *follower) expect(t *testing.T, want string) {
 		case err := <-f.done:
 			t.Fatalf("it ended with %v after %q, want %q", err, got, want)
 		case <-time.After(10 * time.Second):
-			t.Fatalf("nothing more came after %q, want %q", got, want)
+			same := 0
+			for same < min(len(got), len(want)) && got[same] == want[same] {
+				same++
+			}
+			t.Fatalf("after %d bytes came %.100q, want %.100q", same, got[same:], want[same:])
 		}
 	}
 }

@@ -28,7 +28,6 @@ type count struct {
 	running, waiting, ended, succeeded int
 	final                              int // of ended: not to be started again
 	preparing                          int // init containers that have not ended well yet
-	sidecars                           int // that have not started yet
 	failed                             int // init containers that are not tried again
 }
 
@@ -36,7 +35,7 @@ type count struct {
 // Failed only where restart policies and rules let every container stay ended. Unlike a kubelet's it goes back when
 // such a pod is started again. Kubernetes v1.36.3 pkg/kubelet/kubelet_pods.go:1653.
 func phase(pod *corev1.Pod, v View) corev1.PodPhase {
-	var n count
+	var n count // a sidecar that has not started shows in main containers that wait
 	n.addInit(pod)
 	for i := range pod.Status.ContainerStatuses {
 		s := &pod.Status.ContainerStatuses[i]
@@ -62,7 +61,7 @@ func phase(pod *corev1.Pod, v View) corev1.PodPhase {
 	switch {
 	case n.failed > 0:
 		return corev1.PodFailed
-	case n.preparing > 0, n.sidecars > 0 && !made(pod), n.waiting > 0, n.running+n.ended == 0:
+	case n.preparing > 0, n.waiting > 0, n.running+n.ended == 0:
 		return corev1.PodPending
 	case n.running > 0, n.ended > n.final:
 		return corev1.PodRunning
@@ -83,9 +82,6 @@ func (n *count) addInit(pod *corev1.Pod) {
 		case isSidecar(spec):
 			if s.State.Running != nil {
 				n.running++
-			}
-			if !initDone(spec, s) && (s.State.Running != nil || last == nil) {
-				n.sidecars++
 			}
 		case s.State.Running != nil, last == nil:
 			n.preparing++

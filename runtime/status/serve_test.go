@@ -139,7 +139,12 @@ func TestEvents(t *testing.T) {
 	record("kube-system/b-n1", event.Killing, "not this one")
 	now = noon.Add(time.Second)
 	record("kube-system/a-n1", event.Started, "started a")
-	next(strings.NewReplacer(`"number":1`, `"number":4`, `"last":"2026-03-01T12:00:00Z","count":1`, `"last":"2026-03-01T12:00:01Z","count":2`).Replace(a))
+	again := strings.NewReplacer(`"number":1`, `"number":4`, `"last":"2026-03-01T12:00:00Z","count":1`, `"last":"2026-03-01T12:00:01Z","count":2`).Replace(a)
+	next(again)
+	record("kube-system/a-n1", event.Killing, "stopping a")
+	if !lines.Scan() || !strings.Contains(lines.Text(), `"number":5,`) { // and not the former ones again
+		t.Errorf("next: %s, want number 5", lines.Text())
+	}
 	stop()
 	if lines.Scan() {
 		t.Errorf("after the end: %s", lines.Text())
@@ -185,6 +190,16 @@ func TestDetails(t *testing.T) {
 	}
 	if len(d.Containers) != 2 || d.Containers[0].ID != "etcd-id" || d.Containers[0].Probe != "connection refused" || *d.Containers[1].ExitCode != 1 || d.Containers[0].ExitCode != nil {
 		t.Errorf("containers: %+v", d.Containers)
+	}
+	other := want(t, job)
+	b.Publish(View{Name: other.FullName(), Want: other, Now: noon})
+	if d := next(); len(d) != 1 || d[0].Pod != "kube-system/etcd-n1" {
+		t.Errorf("beside another pod: %+v", d)
+	}
+	v.Seen.Containers[1].Probe.Message = "HTTP 503" // a v1.Pod shows nothing of this
+	b.Publish(v)
+	if c := next()[0].Containers[0]; c.Probe != "HTTP 503" {
+		t.Errorf("after another failure of a probe: %+v", c)
 	}
 	if c := d.Containers[0]; c.Image != "registry.example/etcd:3" || c.Waiting != "" || c.Sandbox != "s0" {
 		t.Errorf("the newest: %+v", c)

@@ -208,6 +208,18 @@ func TestPod(t *testing.T) {
 				running("side", 0, true), running("main", 0, true), exited("batch", 0, 42)}},
 			Decision: lifecycle.Decision{State: lifecycle.Running, Why: "main runs"},
 		},
+		"restarted-by-a-rule": {
+			Want: want(t, strings.Replace(everything, "batch:1\"", "batch:1\", restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]", 1)),
+			Seen: lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{
+				running("side", 0, true), exited("main", 0, 0), exited("batch", 0, 42)}},
+			Decision: lifecycle.Decision{State: lifecycle.BackOff, Why: "back-off 10s restarting batch", Wake: noon.Add(2 * time.Minute)},
+		},
+		"init-again": {
+			Want: want(t, job),
+			Seen: lifecycle.Observed{Sandboxes: podSandbox(), Containers: []lifecycle.Container{
+				running("prepare", 1, true), exited("prepare", 0, 0), exited("work", 0, 1), exited("more", 0, 1)}},
+			Decision: lifecycle.Decision{State: lifecycle.Starting, Why: "init container prepare runs"},
+		},
 		"past-its-deadline": {
 			Want:     want(t, strings.Replace(etcd, "spec:", "spec:\n  activeDeadlineSeconds: 60", 1)),
 			Seen:     lifecycle.Observed{Sandboxes: sandbox(), Containers: []lifecycle.Container{exited("etcd", 0, 137)}},
@@ -273,6 +285,36 @@ func TestPodTerminating(t *testing.T) {
 	second := Pod(v, first)
 	if !second.DeletionTimestamp.Equal(first.DeletionTimestamp) || second.Status.Phase != corev1.PodRunning || second.UID != "1" {
 		t.Errorf("deleted at %v, %s, uid %q; want the first time again, Running, 1", second.DeletionTimestamp, second.Status.Phase, second.UID)
+	}
+}
+
+// TestStartTimeStays is that of the pod's first sandbox, also when the runtime has only later ones.
+func TestStartTimeStays(t *testing.T) {
+	v := View{Name: "kube-system/etcd-n1", Now: noon.Add(time.Minute), Want: want(t, etcd), Seen: lifecycle.Observed{Sandboxes: sandbox()}}
+	first := Pod(v, nil)
+	v.Seen.Sandboxes[0].CreatedAt = noon.Add(time.Hour)
+	if again := Pod(v, first); !again.Status.StartTime.Time.Equal(noon) {
+		t.Errorf("started at %v, want %v", again.Status.StartTime, noon)
+	}
+	other := first.DeepCopy()
+	other.UID = "2"
+	if again := Pod(v, other); !again.Status.StartTime.Time.Equal(noon.Add(time.Hour)) {
+		t.Errorf("another version started at %v, want %v", again.Status.StartTime, noon.Add(time.Hour))
+	}
+}
+
+// TestReadOnlyMounts says how read-only a mount is: what lies below it can be left out only by some runtimes.
+func TestReadOnlyMounts(t *testing.T) {
+	spec := want(t, everything).Pod.Spec.Containers[0]
+	for _, can := range []bool{true, false} {
+		got := volumeMounts(&spec, View{RecursiveReadOnly: can})
+		deep := corev1.RecursiveReadOnlyDisabled
+		if can {
+			deep = corev1.RecursiveReadOnlyEnabled
+		}
+		if got[0].RecursiveReadOnly != nil || *got[1].RecursiveReadOnly != corev1.RecursiveReadOnlyDisabled || *got[2].RecursiveReadOnly != deep {
+			t.Errorf("a runtime that can: %v: %+v", can, got)
+		}
 	}
 }
 
