@@ -38,6 +38,7 @@ type node struct {
 	events *event.Log
 	logs   string
 	g      *global
+	stop   func() // the supervisor
 
 	mu       sync.Mutex
 	restarts []string // pod: why
@@ -57,12 +58,13 @@ func newNode(t *testing.T) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, l) }()
-	t.Cleanup(func() {
+	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(n.stop)
 	return n
 }
 
@@ -203,6 +205,8 @@ func (n *node) furnish() {
 	n.log("kube-system_kube-apiserver-n1_1/main/3.log", "the one before")
 	n.log("default_web-n1_1/nginx/0.log", "one", "two", "three")
 	n.log("default_web-n1_1/fetch/0.log", "fetched")
+	n.log("kube-system_etcd-n1_1/main/0.log", "killed")
+	n.log("kube-system_etcd-n1_1/main/1.log", "runs")
 
 	for i, e := range []event.Event{
 		{Pod: "kube-system/kube-apiserver-n1", Container: "main", Type: event.Normal, Reason: event.Started, Message: "Started container main"},
@@ -274,7 +278,7 @@ func TestLogs(t *testing.T) {
 	n := newNode(t)
 	n.furnish()
 	n.golden("logs", "logs kube-apiserver", "logs kube-apiserver -p", "logs web", "logs web nginx --tail 2", "logs web -c nginx --since 2026-03-01T11:00:01Z --timestamps",
-		"logs web-n1 fetch -p", "logs etcd", "logs etdc", "logs web nothing")
+		"logs web-n1 fetch -p", "logs etcd", "logs etcd -p", "logs default/dns", "logs etdc", "logs web nothing")
 	w := n.watch("logs web nginx -f --tail 1")
 	w.until("three\n")
 	n.log("default_web-n1_1/nginx/1.log", "after its restart")

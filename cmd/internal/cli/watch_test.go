@@ -80,6 +80,7 @@ func TestWatch(t *testing.T) {
 	n := newNode(t)
 	etcd, web := staticPod(t, "kube-system", "etcd", oneContainer), staticPod(t, "default", "web-server-with-a-name", oneContainer)
 	n.board.Publish(viewOf(etcd, runs("main", 0)))
+	n.board.Publish(viewOf(staticPod(t, "default", "over", oneContainer), ended("main", 5, 0, "Completed", "")))
 	all := map[string]*watching{}
 	commands := []string{"ps -w", "ps -w -a -o wide", "ps -w -q", "ps -w -o json", "status -w", "status -w -o yaml", "status etcd -w"}
 	for _, c := range commands {
@@ -123,6 +124,18 @@ func TestWatchEvents(t *testing.T) {
 	text.until("Stopping")
 	data.until("Stopping")
 	compare(t, "watch-events", "$ slipway events -w\n"+text.end()+"\n$ slipway events -w -o json\n"+data.end())
+}
+
+// TestWatchEndsWithTheSupervisor, too.
+func TestWatchEndsWithTheSupervisor(t *testing.T) {
+	n := newNode(t)
+	n.board.Publish(viewOf(staticPod(t, "kube-system", "etcd", oneContainer), runs("main", 0)))
+	w := n.watch("ps -w")
+	w.until("etcd-n1")
+	n.stop()
+	if code := <-w.done; code != 1 || !strings.HasSuffix(w.text.String(), "slipway: the supervisor has ended\n") {
+		t.Errorf("exit code %d\n%s", code, w.text.String())
+	}
 }
 
 // TestWatchEndsWithThePod is an error: nobody shall take silence for peace.
