@@ -83,10 +83,9 @@ func (w *worker) watchFiles(want *manifest.StaticPod) string {
 		return ""
 	}
 	w.s.watcher.Watch(w.name, manifest.WatchedPaths(want.Pod))
-	print, err := w.s.watcher.Fingerprint(w.name)
-	if err != nil {
-		return "" // the watcher has said so
-	}
+	// The watcher has told of an error already. What it saw before that still counts: a container that is made meanwhile
+	// carries it, and is restarted when the files can be read again and are others.
+	print, _ := w.s.watcher.Fingerprint(w.name)
 	return print
 }
 
