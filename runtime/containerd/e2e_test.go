@@ -396,7 +396,7 @@ func testEvents(t *testing.T, d *daemon) {
 	if err := client.StartContainer(ctx, container); err != nil {
 		t.Fatal(err)
 	}
-	want(t, hints, Hint{container, "/tasks/start"})
+	want(t, hints, Hint{ContainerID: container, Topic: "/tasks/start"})
 	if _, err := client.ExecSync(ctx, container, []string{"/app", "exit", "0"}, time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +412,10 @@ func testEvents(t *testing.T, d *daemon) {
 
 	stopped := make(chan error, 1)
 	go func() { stopped <- client.StopContainer(ctx, container, 10*time.Second) }()
-	want(t, hints, Hint{container, "/tasks/exit"})
+	if early := want(t, hints, Hint{ContainerID: container, Topic: Exiting}); early.Exit == nil || time.Since(early.Exit.At) > time.Minute {
+		t.Errorf("the first hint of the exit has %v", early.Exit)
+	}
+	want(t, hints, Hint{ContainerID: container, Topic: "/tasks/exit"})
 	if s := containerStatus(t, client, container); s.GetState() != runtimeapi.ContainerState_CONTAINER_EXITED {
 		t.Errorf("at the hint of its exit the container is %v", s.GetState())
 	}
@@ -422,7 +425,7 @@ func testEvents(t *testing.T, d *daemon) {
 	if err := client.StopPodSandbox(ctx, sandbox); err != nil {
 		t.Error(err)
 	}
-	want(t, hints, Hint{sandbox, "/tasks/exit"})
+	want(t, hints, Hint{ContainerID: sandbox, Topic: "/tasks/exit"})
 }
 
 func containerStatus(t *testing.T, client *cri.Client, id string) *runtimeapi.ContainerStatus {
@@ -435,15 +438,16 @@ func containerStatus(t *testing.T, client *cri.Client, id string) *runtimeapi.Co
 }
 
 // want reads hints until the one that is awaited, and fails for an exit that is not.
-func want(t *testing.T, hints <-chan Hint, awaited Hint) {
+func want(t *testing.T, hints <-chan Hint, awaited Hint) Hint {
 	t.Helper()
 	for hint := range hints {
-		if hint == awaited {
-			return
+		if hint.ContainerID == awaited.ContainerID && hint.Topic == awaited.Topic {
+			return hint
 		}
 		if hint.Topic == "/tasks/exit" {
 			t.Fatalf("got %v while waiting for %v", hint, awaited)
 		}
 	}
 	t.Fatalf("the hints ended before %v", awaited)
+	return Hint{}
 }

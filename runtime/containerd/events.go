@@ -17,15 +17,26 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/cri"
 )
 
-// Hint says that something has changed in the runtime, to shorten a sleep: what it is now must be asked for. When an
-// exit is told, CRI calls show it.
+// Hint says that something has changed in the runtime, to shorten a sleep: what it is now must be asked for. When
+// /tasks/exit is told, CRI calls show it; Exiting comes before.
 type Hint struct {
 	ContainerID string // container or sandbox; "" when the hint is not about one
-	Topic       string // containerd's, such as /tasks/exit; Resync
+	Topic       string // containerd's, such as /tasks/exit; Resync; Exiting
+	Exit        *Exit  // with Exiting: how it ended
+}
+
+// Exit is the end of a container's process.
+type Exit struct {
+	Code uint32
+	At   time.Time
 }
 
 // Resync is the topic of a hint that anything may have changed: the stream has just begun, or began again.
 const Resync = "resync"
+
+// Exiting is the topic of the first hint of an exit, with its Exit: a process has ended and CRI does not show it yet. The
+// hint of /tasks/exit follows once it does.
+const Exiting = "exiting"
 
 const (
 	// resubscribeMin and resubscribeMax bound the pause before a lost stream is asked for again. containerd is back
@@ -111,7 +122,11 @@ func (f *follower) subscribe(ctx context.Context) (began bool) {
 			f.tell(ctx, Hint{Topic: Resync})
 		case !ok || envelope.GetTopic() == markTopic: // one more mark was on its way
 		case hint.Topic == "/tasks/exit":
-			f.settling.Go(func() { f.settle(ctx, hint.ContainerID); f.tell(ctx, hint) })
+			f.tell(ctx, Hint{ContainerID: hint.ContainerID, Topic: Exiting, Exit: hint.Exit})
+			f.settling.Go(func() {
+				f.settle(ctx, hint.ContainerID)
+				f.tell(ctx, Hint{ContainerID: hint.ContainerID, Topic: hint.Topic})
+			})
 		default:
 			f.tell(ctx, hint)
 		}
@@ -207,13 +222,14 @@ func hintOf(topic string, body []byte) (Hint, bool) {
 	}
 	switch e := event.(type) {
 	case *events.TaskExit: // the id is the container's own, or that of a probe's command in it
-		return Hint{e.GetContainerID(), topic}, e.GetID() == e.GetContainerID()
+		exit := &Exit{Code: e.GetExitStatus(), At: e.GetExitedAt().AsTime()}
+		return Hint{ContainerID: e.GetContainerID(), Topic: topic, Exit: exit}, e.GetID() == e.GetContainerID()
 	case interface{ GetContainerID() string }:
-		return Hint{e.GetContainerID(), topic}, true
+		return Hint{ContainerID: e.GetContainerID(), Topic: topic}, true
 	case interface{ GetSandboxID() string }:
-		return Hint{e.GetSandboxID(), topic}, true
+		return Hint{ContainerID: e.GetSandboxID(), Topic: topic}, true
 	case interface{ GetID() string }:
-		return Hint{e.GetID(), topic}, true
+		return Hint{ContainerID: e.GetID(), Topic: topic}, true
 	default:
 		panic("containerd: no id in the event of " + topic)
 	}

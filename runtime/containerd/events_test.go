@@ -4,8 +4,10 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/api/events"
 	api "github.com/containerd/containerd/api/services/events/v1"
@@ -14,24 +16,27 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/slipway-k8s/slipway/runtime/cri/critest"
 )
 
 func TestHintOf(t *testing.T) {
+	at := time.Unix(1000, 5).UTC()
 	for _, c := range []struct {
 		name, topic string
 		event       proto.Message
 		want        Hint
 		ok          bool
 	}{
-		{"a container ends", "/tasks/exit", &events.TaskExit{ContainerID: "c", ID: "c"}, Hint{"c", "/tasks/exit"}, true},
+		{"a container ends", "/tasks/exit", &events.TaskExit{ContainerID: "c", ID: "c", ExitStatus: 3, ExitedAt: timestamppb.New(at)},
+			Hint{ContainerID: "c", Topic: "/tasks/exit", Exit: &Exit{Code: 3, At: at}}, true},
 		{"a probe's command ends", "/tasks/exit", &events.TaskExit{ContainerID: "c", ID: "exec-1"}, Hint{}, false},
-		{"a container starts", "/tasks/start", &events.TaskStart{ContainerID: "c"}, Hint{"c", "/tasks/start"}, true},
-		{"out of memory", "/tasks/oom", &events.TaskOOM{ContainerID: "c"}, Hint{"c", "/tasks/oom"}, true},
-		{"a container goes", "/containers/delete", &events.ContainerDelete{ID: "c"}, Hint{"c", "/containers/delete"}, true},
-		{"a sandbox ends", "/sandboxes/exit", &events.SandboxExit{SandboxID: "s"}, Hint{"s", "/sandboxes/exit"}, true},
-		{"an image comes", "/images/create", &events.ImageCreate{Name: "i"}, Hint{"", "/images/create"}, true},
+		{"a container starts", "/tasks/start", &events.TaskStart{ContainerID: "c"}, Hint{ContainerID: "c", Topic: "/tasks/start"}, true},
+		{"out of memory", "/tasks/oom", &events.TaskOOM{ContainerID: "c"}, Hint{ContainerID: "c", Topic: "/tasks/oom"}, true},
+		{"a container goes", "/containers/delete", &events.ContainerDelete{ID: "c"}, Hint{ContainerID: "c", Topic: "/containers/delete"}, true},
+		{"a sandbox ends", "/sandboxes/exit", &events.SandboxExit{SandboxID: "s"}, Hint{ContainerID: "s", Topic: "/sandboxes/exit"}, true},
+		{"an image comes", "/images/create", &events.ImageCreate{Name: "i"}, Hint{ContainerID: "", Topic: "/images/create"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			body, err := proto.Marshal(c.event)
@@ -39,7 +44,7 @@ func TestHintOf(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, ok := hintOf(c.topic, body)
-			if ok != c.ok || ok && got != c.want {
+			if ok != c.ok || ok && !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got %v, %v; want %v, %v", got, ok, c.want, c.ok)
 			}
 		})
@@ -118,8 +123,11 @@ func TestEventsResume(t *testing.T) {
 		t.Fatalf("first hint %v, want a resync", got)
 	}
 	first.published <- exitOf(t, "one")
-	if got := <-hints; got.ContainerID != "one" {
-		t.Fatalf("got %v, want the exit of one", got)
+	if got := <-hints; got.ContainerID != "one" || got.Topic != Exiting || got.Exit == nil {
+		t.Fatalf("got %v, want the news of one's exit", got)
+	}
+	if got := <-hints; got.ContainerID != "one" || got.Topic != "/tasks/exit" {
+		t.Fatalf("got %v, want the exit of one as CRI shows it", got)
 	}
 
 	stop()

@@ -179,11 +179,12 @@ func hintsOf(ctx context.Context, events <-chan containerd.Hint) <-chan supervis
 	go func() { // ends with ctx, which closes events
 		defer close(hints)
 		for e := range events {
-			if strings.HasPrefix(e.Topic, "/images/") {
-				continue
+			hint := supervisor.Hint{ID: e.ContainerID, Images: strings.HasPrefix(e.Topic, "/images/")}
+			if e.Exit != nil {
+				hint.Exit = &supervisor.Exit{Code: int32(e.Exit.Code), At: e.Exit.At}
 			}
 			select {
-			case hints <- supervisor.Hint{ID: e.ContainerID}:
+			case hints <- hint:
 			case <-ctx.Done():
 				return
 			}
