@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -38,28 +39,15 @@ func runPodStatus(ctx context.Context, std Streams, g *global, f statusFlags, ty
 	if err != nil {
 		return explained(g, err)
 	}
-	show := func(series bool) (*podReport, error) {
-		report, err := client.report(ctx, full)
-		if err != nil {
-			return nil, err
-		}
-		if done, err := f.out.print(std.Out, report, series); done {
-			return report, err
-		}
-		if series {
-			fmt.Fprintf(std.Out, "--- %s\n", g.now().UTC().Format(time.TimeOnly))
-		}
-		return report, report.write(std.Out, g.now(), f.out.format == "wide")
-	}
 	if f.watch {
-		return explained(g, watch(ctx, client, "/status"+query("pod", full, "watch", "true"), newest(func() error {
-			_, err := show(true)
-			return err
-		})))
+		return explained(g, watchPod(ctx, std, g, f, full))
 	}
-	report, err := show(false)
+	report, err := client.report(ctx, full)
 	if err != nil {
 		return explained(g, err)
+	}
+	if err := report.print(std.Out, g, f, false); err != nil {
+		return err
 	}
 	if !report.Ready && report.Status.Phase != corev1.PodSucceeded {
 		return &exit{code: 1}
@@ -67,17 +55,28 @@ func runPodStatus(ctx context.Context, std Streams, g *global, f statusFlags, ty
 	return nil
 }
 
-// newest shows a pod at each change, and not again what looks the same.
-func newest(show func() error) func([]status.Detail) error {
-	last := ""
-	return func(details []status.Detail) error {
-		now := fmt.Sprintf("%+v", details)
-		if now == last {
-			return nil // the change is another pod's
+// watchPod prints a pod's report, and again whenever it says something else.
+func watchPod(ctx context.Context, std Streams, g *global, f statusFlags, full string) error {
+	client := g.supervisor()
+	var last *podReport
+	return watch(ctx, client, "/status"+query("pod", full, "watch", "true"), func([]status.Detail) error {
+		report, err := client.report(ctx, full) // may be newer than what was announced
+		if err != nil || last != nil && reflect.DeepEqual(last.Detail, report.Detail) {
+			return err
 		}
-		last = now
-		return show()
+		last = report
+		return report.print(std.Out, g, f, true)
+	})
+}
+
+func (r *podReport) print(out io.Writer, g *global, f statusFlags, series bool) error {
+	if done, err := f.out.print(out, r, series); done {
+		return err
 	}
+	if series {
+		fmt.Fprintf(out, "--- %s\n", g.now().UTC().Format(time.TimeOnly))
+	}
+	return r.write(out, g.now(), f.out.format == "wide")
 }
 
 // report gathers what there is to say about one pod.

@@ -97,12 +97,15 @@ func TestWatch(t *testing.T) {
 	step(viewOf(etcd, runs("main", 0)), id("0main"), id("0main"), id("0main"), id("0main"), "etcd-n1", "etcd-n1", "Pod: ")
 	v := viewOf(etcd, ended("main", 0, 2, "Error", ""))
 	v.Ready, v.Decision = false, lifecycle.Decision{State: lifecycle.BackOff, Why: "back-off 10s restarting main"}
-	step(v, "Exited", "Exited", "", "Exited", "BackOff", "BackOff", "exited")
+	step(v, "Exited", "CrashLoopBackOff", "", "Exited", "BackOff", "BackOff", "exited")
 	step(viewOf(etcd, runs("main", 1), ended("main", 0, 2, "Error", "")), id("1main"), id("1main"), id("1main"), id("1main"), "Running   yes     1", "restarts: 1", "attempt 1")
 	step(viewOf(web, runs("main", 3)), "web-server", "web-server", digits("3main"), "web-server", "web-server", "web-server", "")
 	n.board.Remove("kube-system/etcd-n1")
 	for i, want := range []string{"Removed", "Removed", "", "Removed", "Removed", "Removed", "is gone"} {
 		all[commands[i]].until(want)
+	}
+	if text := all["status etcd -w"].text.String(); strings.Count(text, "Pod: ") != 3 {
+		t.Errorf("three states of one pod and a change of another were shown as:\n%s", text)
 	}
 	var got strings.Builder
 	for _, c := range commands[:6] {
