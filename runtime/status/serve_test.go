@@ -193,13 +193,13 @@ func TestDetails(t *testing.T) {
 	}
 	other := want(t, job)
 	b.Publish(View{Name: other.FullName(), Want: other, Now: noon})
-	if d := next(); len(d) != 1 || d[0].Pod != "kube-system/etcd-n1" {
-		t.Errorf("beside another pod: %+v", d)
-	}
 	v.Seen.Containers[1].Probe.Message = "HTTP 503" // a v1.Pod shows nothing of this
 	b.Publish(v)
 	if c := next()[0].Containers[0]; c.Probe != "HTTP 503" {
-		t.Errorf("after another failure of a probe: %+v", c)
+		t.Errorf("after another failure of a probe, and the change of another pod: %+v", c)
+	}
+	if _, got := get(t, client, "/status?pod="+other.FullName()); strings.Contains(got, "etcd") || !strings.Contains(got, `"pod":"kube-system/job-n1"`) {
+		t.Errorf("of the other pod: %s", got)
 	}
 	if c := d.Containers[0]; c.Image != "registry.example/etcd:3" || c.Waiting != "" || c.Sandbox != "s0" {
 		t.Errorf("the newest: %+v", c)

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -128,7 +129,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 	}
 }
 
-// stream answers with what look returns; with watch=true again at every change, one value per line.
+// stream answers with what look returns; with watch=true again whenever that is something else, one value per line.
 func stream(w http.ResponseWriter, r *http.Request, look func() (any, <-chan struct{})) {
 	v, changed := look()
 	if r.URL.Query().Get("watch") != "true" {
@@ -136,15 +137,20 @@ func stream(w http.ResponseWriter, r *http.Request, look func() (any, <-chan str
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	lines := json.NewEncoder(w)
-	for {
-		if lines.Encode(v) != nil || http.NewResponseController(w).Flush() != nil {
-			return // the reader is gone
+	for last := []byte(nil); ; v, changed = look() {
+		line, err := json.Marshal(v)
+		if err != nil {
+			return // it was encoded before
+		}
+		if !bytes.Equal(line, last) {
+			last = line
+			if _, err := w.Write(append(line, '\n')); err != nil || http.NewResponseController(w).Flush() != nil {
+				return // the reader is gone
+			}
 		}
 		if Wait(r.Context(), changed) != nil {
 			return
 		}
-		v, changed = look()
 	}
 }
 

@@ -61,12 +61,17 @@ func watchPod(ctx context.Context, std Streams, g *global, f statusFlags, full s
 	var last *podReport
 	return watch(ctx, client, "/status"+query("pod", full, "watch", "true"), func([]status.Detail) error {
 		report, err := client.report(ctx, full) // may be newer than what was announced
-		if err != nil || last != nil && reflect.DeepEqual(last.Detail, report.Detail) {
+		if err != nil || !report.differs(last) {
 			return err
 		}
 		last = report
 		return report.print(std.Out, g, f, true)
 	})
+}
+
+// differs tells whether the pod is otherwise than in an earlier report; its events do not count.
+func (r *podReport) differs(from *podReport) bool {
+	return from == nil || !reflect.DeepEqual(r.Detail, from.Detail)
 }
 
 func (r *podReport) print(out io.Writer, g *global, f statusFlags, series bool) error {

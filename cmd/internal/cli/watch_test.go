@@ -129,6 +129,28 @@ func TestWatchEvents(t *testing.T) {
 	compare(t, "watch-events", "$ slipway events -w\n"+text.end()+"\n$ slipway events -w -o json\n"+data.end())
 }
 
+// TestReportDiffers by what it says, not by where that is kept.
+func TestReportDiffers(t *testing.T) {
+	n := newNode(t)
+	n.furnish()
+	report := func() *podReport {
+		r, err := n.g.supervisor().report(t.Context(), "kube-system/etcd-n1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	first := report()
+	n.events.Record(event.Event{Pod: "kube-system/etcd-n1", Reason: event.Killing})
+	if again := report(); again.differs(first) || !again.differs(nil) {
+		t.Errorf("the same: %v; the first: %v", again.differs(first), again.differs(nil))
+	}
+	n.board.MirrorRefused("kube-system/etcd-n1", "a quota")
+	if !report().differs(first) {
+		t.Error("a change is none")
+	}
+}
+
 // TestWatchEndsWithTheSupervisor, too.
 func TestWatchEndsWithTheSupervisor(t *testing.T) {
 	n := newNode(t)
