@@ -29,12 +29,12 @@ func TestLongOutageCostsNothing(t *testing.T) {
 	const tries = 400
 	for _, tc := range []struct {
 		name  string
-		slack uint64 // bytes that the fake server itself may have more
+		slack uint64 // bytes that the fake server itself may have more: it keeps what it was asked
 		away  func(*running)
 	}{
 		{"nobody listens", 1 << 20, func(r *running) {}},
 		{"connections end at once", 1 << 20, func(r *running) { listen(t, r.addr, func(c net.Conn) { c.Close() }) }},
-		{"the answer is 500", 8 << 20, func(r *running) {
+		{"the answer is 500", 32 << 20, func(r *running) {
 			r.mu.Lock()
 			r.busy = func(*http.Request) error { return fail(500, "InternalError", "etcd is away") }
 			r.mu.Unlock()
