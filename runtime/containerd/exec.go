@@ -146,13 +146,6 @@ func (e Exec) task(ctx context.Context, c *client.Client) (client.Task, *oci.Spe
 	if err != nil {
 		return nil, nil, err
 	}
-	status, err := task.Status(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if status.Status != client.Running {
-		return nil, nil, ErrNotRunning
-	}
 	p := spec.Process
 	p.Args, p.CommandLine, p.Terminal, p.ConsoleSize = e.Command, "", e.Terminal, nil
 	if e.Terminal {
