@@ -200,8 +200,8 @@ func TestSuperviseAlone(t *testing.T) {
 	if err := os.Remove(filepath.Join(pods, "buoy.json")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 15*time.Second, "the pod's end", func() string {
-		if s := show(); strings.Contains(s, "buoy") {
+	eventually(t, 15*time.Second, "the pod's end", func() string { // ps shows only what runs, status also what is cleared away
+		if s := slipway(t, "status", "--instance", "alone").stdout; strings.Contains(s, "buoy") {
 			return s
 		}
 		return ""
