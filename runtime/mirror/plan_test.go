@@ -23,7 +23,8 @@ func staticPod(name, hash string) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "kube-system", Name: name + "-n1", UID: types.UID(hash), Labels: map[string]string{"component": name},
 			Annotations: map[string]string{manifest.AnnotationConfigHash: hash, manifest.AnnotationConfigSource: "file",
-				status.AnnotationState: "Running", status.AnnotationWhy: "all is well", status.AnnotationSource: "/m/" + name + ".yaml"},
+				status.AnnotationState: "Running", status.AnnotationWhy: "all is well", status.AnnotationSource: "/m/" + name + ".yaml",
+				status.AnnotationRejected: "it exited", status.AnnotationRejectedLog: "last words"},
 		},
 		Spec: corev1.PodSpec{NodeName: "n1", HostNetwork: true, Containers: []corev1.Container{{Name: name, Image: "r/" + name + ":1"}},
 			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute}}},

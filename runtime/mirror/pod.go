@@ -40,9 +40,7 @@ func wantedOf(static *corev1.Pod) wanted {
 func mirrorPod(static *corev1.Pod, hash string) *corev1.Pod {
 	annotations := map[string]string{}
 	for k, v := range static.Annotations {
-		switch k {
-		case status.AnnotationState, status.AnnotationWhy, status.AnnotationProblem, status.AnnotationSource:
-		default:
+		if !status.IsLocal(k) {
 			annotations[k] = v
 		}
 	}

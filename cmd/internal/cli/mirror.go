@@ -79,6 +79,7 @@ func mirrorPods(ctx context.Context, known <-chan struct{}, c mirrored) error {
 // refused records why the API server does not take a mirror; the pod runs all the same. That the trouble is over is an
 // event too.
 func (c mirrored) refused(pod, reason string) {
+	c.board.MirrorRefused(pod, reason)
 	e := event.Event{Pod: pod, Type: event.Warning, Reason: failedMirror, Message: reason}
 	if reason == "" {
 		e.Type, e.Reason, e.Message = event.Normal, mirrorShown, "the Kubernetes API shows this pod now"

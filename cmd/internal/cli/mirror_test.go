@@ -10,6 +10,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/runtime/event"
 	"github.com/slipway-k8s/slipway/runtime/mirror"
+	"github.com/slipway-k8s/slipway/runtime/status"
 )
 
 func TestRatesOfAKubeletConfiguration(t *testing.T) {
@@ -33,7 +34,7 @@ func TestRatesOfAKubeletConfiguration(t *testing.T) {
 
 func TestRefusedMirrorIsAnEvent(t *testing.T) {
 	log := event.NewLog(time.Now)
-	m := mirrored{events: log}
+	m := mirrored{events: log, board: status.NewBoard()}
 	m.refused("kube-system/etcd-n1", "exceeded quota")
 	m.refused("kube-system/etcd-n1", "")
 	m.refused("", "another program renews this node's lease")
@@ -52,5 +53,5 @@ func TestRefusedMirrorIsAnEvent(t *testing.T) {
 			t.Errorf("%+v, want %+v", got, want[i])
 		}
 	}
-	mirrored{}.refused("kube-system/etcd-n1", "nobody records it")
+	mirrored{board: status.NewBoard()}.refused("kube-system/etcd-n1", "nobody records it")
 }

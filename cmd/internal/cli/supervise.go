@@ -89,6 +89,8 @@ func runSupervise(ctx context.Context, std Streams, g *global, f superviseFlags)
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.config, err)
 	}
+	// What is in force, so that others find the runtime through /configz.
+	kubelet.ContainerRuntimeEndpoint = cmp.Or(f.criSocket, kubelet.ContainerRuntimeEndpoint, "unix://"+paths.ContainerdSocket)
 	shown, err := shownConfig(kubelet)
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", f.config, err)
@@ -105,7 +107,7 @@ func runSupervise(ctx context.Context, std Streams, g *global, f superviseFlags)
 	}
 	s := &supervision{
 		paths: paths, instance: g.instance, nodeName: f.nodeName, kubeconfig: f.kubeconfig,
-		endpoint: cmp.Or(f.criSocket, kubelet.ContainerRuntimeEndpoint, "unix://"+paths.ContainerdSocket),
+		endpoint: kubelet.ContainerRuntimeEndpoint,
 		kubelet:  kubelet, shown: shown, facts: facts, sources: sources, limits: limits,
 		log:   slog.New(slog.NewTextHandler(std.Err, &slog.HandlerOptions{Level: level})),
 		board: status.NewBoard(), events: event.NewLog(time.Now), health: status.NewHealth(time.Now),
