@@ -152,7 +152,7 @@ func TestMirrorIsTheStaticPodWithoutTheLocalView(t *testing.T) {
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if len(static.Annotations) != 6 || len(static.OwnerReferences) != 0 {
+	if len(static.Annotations) != 8 || len(static.OwnerReferences) != 0 {
 		t.Error("the supervisor's pod was changed")
 	}
 	if len(m.Spec.Tolerations) != 1 {
