@@ -51,6 +51,15 @@ type Cluster struct {
 	// containerRuntimeEndpoint in the form of Paths.Manifests and CRISocket. kubeletconfig merges it.
 	Kubelet []byte
 
+	// What is written into the cluster once its API server is ready.
+	BootstrapTokens []BootstrapToken
+	UploadCerts     bool   // whether the certificate authorities are put into the cluster, encrypted, for further control-plane nodes
+	CertificateKey  string // 64 hex digits, with which they are encrypted; "" has a key made
+	Taints          []corev1.Taint
+	DNSDisabled     bool
+	ProxyDisabled   bool
+	KubeProxy       []byte // the user's KubeProxyConfiguration document (JSON), or nil
+
 	Patches               []Patch
 	IgnorePreflightErrors []string
 	SkipPhases            []string
@@ -59,7 +68,17 @@ type Cluster struct {
 }
 
 // Images are complete references, overrides applied.
-type Images struct{ Etcd, APIServer, ControllerManager, Scheduler, Pause string }
+type Images struct{ Etcd, APIServer, ControllerManager, Scheduler, Pause, CoreDNS, KubeProxy string }
+
+// BootstrapToken lets a node join. Its fields are kubeadm's, defaults applied.
+type BootstrapToken struct {
+	ID, Secret  string // "abcdef" and "0123456789abcdef" of abcdef.0123456789abcdef; both "" have a token made
+	Description string
+	TTL         time.Duration // counted from when it is written; 0 never expires, unless Expires is set
+	Expires     time.Time     // zero: TTL counts
+	Usages      []string      // signing, authentication
+	Groups      []string
+}
 
 // Arg is one extra flag, without leading dashes. A name may occur more than once; order is the user's.
 type Arg struct{ Name, Value string }
@@ -122,6 +141,8 @@ type Patch struct {
 // Timeouts are kubeadm's, those that slipway acts on.
 type Timeouts struct {
 	ControlPlaneComponentHealthCheck time.Duration // 4 m
+	KubernetesAPICall                time.Duration // 1 m
+	EtcdAPICall                      time.Duration // 2 m
 }
 
 // HostFacts is everything about the host that the rendered files depend on. It is gathered once, or supplied by the
