@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	kubeproxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 )
 
@@ -21,7 +22,10 @@ type documents struct {
 	cluster     clusterConfiguration
 	kubelet     kubeletv1beta1.KubeletConfiguration
 	kubeletJSON []byte // nil without a KubeletConfiguration
-	kubeProxy   *yaml.Node
+	kubeProxy   kubeproxyv1alpha1.KubeProxyConfiguration
+	// kubeProxyJSON is nil without a KubeProxyConfiguration.
+	kubeProxyJSON []byte
+	uploadCerts   bool // --upload-certs: kubeadm has no field for it
 }
 
 // readDocuments decodes the documents of a file. It reports whether the file was read to its end: behind a syntax error
@@ -93,17 +97,24 @@ func (docs *documents) add(r *report, root *yaml.Node, gv, kind string) bool {
 		return false
 	case kubeletVersion + " KubeletConfiguration":
 		d.decode(root, kind, &docs.kubelet)
-		data, err := nodeJSON(root)
-		if err != nil {
-			r.fileProblem(root.Line, "%s: %s", kind, err)
-		}
-		docs.kubeletJSON = data
+		docs.kubeletJSON = d.json(root, kind)
 	case kubeProxyVersion + " KubeProxyConfiguration":
-		docs.kubeProxy = root
+		r.lines[kind] = root.Line
+		d.decode(root, kind, &docs.kubeProxy)
+		docs.kubeProxyJSON = d.json(root, kind)
 	default:
 		r.fileProblem(root.Line, "%s", unknownDocument(r.file, gv, kind))
 	}
 	return true
+}
+
+// json returns a document as it is, for those that are handed on.
+func (d *decoder) json(root *yaml.Node, kind string) []byte {
+	data, err := nodeJSON(root)
+	if err != nil {
+		d.fileProblem(root.Line, "%s: %s", kind, err)
+	}
+	return data
 }
 
 // unknownDocument says why a document is not read, and what would be.

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Flag is a value from the command line or the environment. The zero value is one that was not given.
@@ -18,22 +21,26 @@ func Given[T any](v T) Flag[T] { return Flag[T]{Value: v, Set: true} }
 
 // Flags are the values that override the file's. The values are as the user wrote them; Load parses and checks them.
 type Flags struct {
-	AdvertiseAddress      Flag[string]   // --apiserver-advertise-address
-	BindPort              Flag[int]      // --apiserver-bind-port
-	NodeName              Flag[string]   // --node-name
-	PodNetworkCIDR        Flag[string]   // --pod-network-cidr
-	ServiceCIDR           Flag[string]   // --service-cidr
-	ServiceDNSDomain      Flag[string]   // --service-dns-domain
-	ControlPlaneEndpoint  Flag[string]   // --control-plane-endpoint
-	KubernetesVersion     Flag[string]   // --kubernetes-version
-	ImageRepository       Flag[string]   // --image-repository
-	CertDir               Flag[string]   // --cert-dir
-	CRISocket             Flag[string]   // --cri-socket
-	Patches               Flag[string]   // --patches
-	FeatureGates          Flag[string]   // --feature-gates, "A=true,B=false"; each gate overrides the file's of that name
-	CertSANs              Flag[[]string] // --apiserver-cert-extra-sans, added to the file's
-	IgnorePreflightErrors Flag[[]string] // --ignore-preflight-errors, added to the file's
-	SkipPhases            Flag[[]string] // --skip-phases
+	AdvertiseAddress      Flag[string]        // --apiserver-advertise-address
+	BindPort              Flag[int]           // --apiserver-bind-port
+	NodeName              Flag[string]        // --node-name
+	PodNetworkCIDR        Flag[string]        // --pod-network-cidr
+	ServiceCIDR           Flag[string]        // --service-cidr
+	ServiceDNSDomain      Flag[string]        // --service-dns-domain
+	ControlPlaneEndpoint  Flag[string]        // --control-plane-endpoint
+	KubernetesVersion     Flag[string]        // --kubernetes-version
+	ImageRepository       Flag[string]        // --image-repository
+	CertDir               Flag[string]        // --cert-dir
+	CRISocket             Flag[string]        // --cri-socket
+	Patches               Flag[string]        // --patches
+	FeatureGates          Flag[string]        // --feature-gates, "A=true,B=false"; each gate overrides the file's of that name
+	CertSANs              Flag[[]string]      // --apiserver-cert-extra-sans, added to the file's
+	IgnorePreflightErrors Flag[[]string]      // --ignore-preflight-errors, added to the file's
+	SkipPhases            Flag[[]string]      // --skip-phases
+	UploadCerts           Flag[bool]          // --upload-certs
+	CertificateKey        Flag[string]        // --certificate-key
+	Token                 Flag[string]        // --token, of the file's first
+	TokenTTL              Flag[time.Duration] // --token-ttl, of the file's first
 }
 
 // apply puts the flags over the documents, and notes where each field came from.
@@ -55,6 +62,25 @@ func (f Flags) apply(r *report, docs *documents) {
 	extend(r, f.CertSANs, "--apiserver-cert-extra-sans", "apiServer.certSANs", &cluster.APIServer.CertSANs)
 	extend(r, f.IgnorePreflightErrors, "--ignore-preflight-errors", "nodeRegistration.ignorePreflightErrors", &init.NodeRegistration.IgnorePreflightErrors)
 	f.applyFeatureGates(r, cluster)
+	override(r, f.UploadCerts, "--upload-certs", "uploadCerts", &docs.uploadCerts)
+	override(r, f.CertificateKey, "--certificate-key", "certificateKey", &init.CertificateKey)
+	f.applyToken(r, init)
+}
+
+// applyToken puts the flags of a token over the first of the file's, or makes it the only one.
+func (f Flags) applyToken(r *report, init *initConfiguration) {
+	if !f.Token.Set && !f.TokenTTL.Set {
+		return
+	}
+	if len(init.BootstrapTokens) == 0 {
+		init.BootstrapTokens = []bootstrapToken{{}}
+	}
+	first := &init.BootstrapTokens[0]
+	override(r, f.Token, "--token", "bootstrapTokens[0].token", &first.Token)
+	if f.TokenTTL.Set {
+		r.setFrom("bootstrapTokens[0].ttl", f.TokenTTL.origin("--token-ttl"))
+		first.TTL, first.Expires = &metav1.Duration{Duration: f.TokenTTL.Value}, nil
+	}
 }
 
 func override[T any](r *report, f Flag[T], name, field string, into *T) {

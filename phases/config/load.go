@@ -36,8 +36,11 @@ func Load(o Options) (*Cluster, []string, error) {
 	b.etcd()
 	b.components()
 	b.ports()
+	b.addons()
 	b.images()
 	b.kubelet()
+	b.tokens()
+	b.certificateKey()
 	b.run()
 	b.out.Patches = readPatches(r, o.Patches)
 	if err := r.err(); err != nil {
@@ -100,6 +103,9 @@ func (b *builder) run() {
 	b.out.PlanOnly = init.PlanOnly
 	b.out.SkipPhases = slices.Clone(init.SkipPhases)
 	b.out.IgnorePreflightErrors = b.ignoredChecks(init.NodeRegistration.IgnorePreflightErrors)
-	// 4 minutes: kubeadm v1.36.3 constants.ControlPlaneComponentHealthCheckTimeout.
-	b.out.Timeouts.ControlPlaneComponentHealthCheck = b.positive("timeouts.controlPlaneComponentHealthCheck", init.Timeouts.ControlPlaneComponentHealthCheck, defaultHealthCheckTimeout)
+	b.out.Timeouts = Timeouts{
+		ControlPlaneComponentHealthCheck: b.positive("timeouts.controlPlaneComponentHealthCheck", init.Timeouts.ControlPlaneComponentHealthCheck, defaultHealthCheckTimeout),
+		KubernetesAPICall:                b.positive("timeouts.kubernetesAPICall", init.Timeouts.KubernetesAPICall, defaultAPICallTimeout),
+		EtcdAPICall:                      b.positive("timeouts.etcdAPICall", init.Timeouts.EtcdAPICall, defaultEtcdCallTimeout),
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -90,6 +91,7 @@ func setFlag(t *testing.T, f *Flags, word string, env bool) {
 		"--service-cidr": &f.ServiceCIDR, "--service-dns-domain": &f.ServiceDNSDomain, "--control-plane-endpoint": &f.ControlPlaneEndpoint,
 		"--kubernetes-version": &f.KubernetesVersion, "--image-repository": &f.ImageRepository, "--cert-dir": &f.CertDir,
 		"--cri-socket": &f.CRISocket, "--patches": &f.Patches, "--feature-gates": &f.FeatureGates,
+		"--certificate-key": &f.CertificateKey, "--token": &f.Token,
 	}
 	lists := map[string]*Flag[[]string]{
 		"--apiserver-cert-extra-sans": &f.CertSANs, "--ignore-preflight-errors": &f.IgnorePreflightErrors, "--skip-phases": &f.SkipPhases,
@@ -109,6 +111,14 @@ func setFlag(t *testing.T, f *Flags, word string, env bool) {
 			t.Fatal(err)
 		}
 		f.BindPort = Flag[int]{n, true, origin}
+	case name == "--token-ttl":
+		ttl, err := time.ParseDuration(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.TokenTTL = Flag[time.Duration]{ttl, true, origin}
+	case name == "--upload-certs":
+		f.UploadCerts = Flag[bool]{value != "false", true, origin}
 	default:
 		t.Fatalf("unknown flag %s", name)
 	}
@@ -179,9 +189,19 @@ func goldenText(t *testing.T, c *Cluster, warnings []string) []byte {
 			moved[own.Type().Field(i).Name] = got.Field(i).String()
 		}
 	}
-	var kubelet json.RawMessage = c.Kubelet
-	if kubelet == nil {
-		kubelet = []byte("null")
+	document := func(data []byte) json.RawMessage {
+		if data == nil {
+			return []byte("null")
+		}
+		return data
+	}
+	type token struct {
+		BootstrapToken
+		TTL string
+	}
+	var tokens []token
+	for _, t := range c.BootstrapTokens {
+		tokens = append(tokens, token{t, t.TTL.String()})
 	}
 	data, err := json.MarshalIndent(struct {
 		*Cluster
@@ -189,13 +209,18 @@ func goldenText(t *testing.T, c *Cluster, warnings []string) []byte {
 		CertificateValidity string
 		CAValidity          string
 		Kubelet             json.RawMessage
+		BootstrapTokens     []token
+		KubeProxy           json.RawMessage
 		Patches             []patch
 		Timeouts            map[string]string
 		Facts               *HostFacts `json:",omitempty"`
 		Warnings            []string
 	}{
-		c, moved, c.CertificateValidity.String(), c.CAValidity.String(), kubelet, patches,
-		map[string]string{"ControlPlaneComponentHealthCheck": c.Timeouts.ControlPlaneComponentHealthCheck.String()}, nil, warnings,
+		c, moved, c.CertificateValidity.String(), c.CAValidity.String(), document(c.Kubelet), tokens, document(c.KubeProxy), patches,
+		map[string]string{
+			"ControlPlaneComponentHealthCheck": c.Timeouts.ControlPlaneComponentHealthCheck.String(),
+			"KubernetesAPICall":                c.Timeouts.KubernetesAPICall.String(), "EtcdAPICall": c.Timeouts.EtcdAPICall.String(),
+		}, nil, warnings,
 	}, "", "  ")
 	if err != nil {
 		t.Fatal(err)

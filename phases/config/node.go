@@ -9,8 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// defaultHealthCheckTimeout is kubeadm v1.36.3's constants.ControlPlaneComponentHealthCheckTimeout.
-const defaultHealthCheckTimeout = 4 * time.Minute
+// The timeouts of kubeadm v1.36.3: constants.ControlPlaneComponentHealthCheckTimeout, KubernetesAPICallTimeout and
+// EtcdAPICallTimeout.
+const (
+	defaultHealthCheckTimeout = 4 * time.Minute
+	defaultAPICallTimeout     = time.Minute
+	defaultEtcdCallTimeout    = 2 * time.Minute
+)
 
 // node settles the node's name and how its containers are run.
 func (b *builder) node() {
@@ -24,6 +29,7 @@ func (b *builder) node() {
 		b.out.ImagePullPolicy = reg.ImagePullPolicy
 	}
 	b.out.ImagePullSerial = reg.ImagePullSerial == nil || *reg.ImagePullSerial
+	b.out.Taints = b.taints("nodeRegistration.taints", reg.Taints)
 }
 
 // nodeName returns the given name or the hostname, in lower case and trimmed as kubeadm and the kubelet name nodes.
@@ -39,6 +45,31 @@ func (b *builder) nodeName(field, given string) string {
 		b.problemf(field, "the hostname %q cannot name a node: %s; set --node-name", name, reasons[0])
 	}
 	return name
+}
+
+// taints returns the taints of this node: that of every control-plane node unless others are named. An empty list is
+// given by who wants none.
+func (b *builder) taints(field string, given []corev1.Taint) []corev1.Taint {
+	if given == nil {
+		return []corev1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}}
+	}
+	first := map[corev1.Taint]int{}
+	for i, t := range given {
+		at := element(field, i)
+		if reasons := validation.IsQualifiedName(t.Key); len(reasons) > 0 {
+			b.problemf(at+".key", "%s", quoted(t.Key, reasons[0]))
+		}
+		if reasons := validation.IsValidLabelValue(t.Value); len(reasons) > 0 {
+			b.problemf(at+".value", "%s", quoted(t.Value, reasons[0]))
+		}
+		b.oneOf(at+".effect", string(t.Effect), string(corev1.TaintEffectNoSchedule), string(corev1.TaintEffectPreferNoSchedule), string(corev1.TaintEffectNoExecute))
+		same := corev1.Taint{Key: t.Key, Effect: t.Effect} // a node has one of each key and effect
+		if other, ok := first[same]; ok {
+			b.problemf(at, "key and effect are those of %s too; keep one", element(field, other))
+		}
+		first[same] = i
+	}
+	return slices.Clone(given)
 }
 
 // socket returns the socket of a runtime that the user brings as "unix:///path", or "" for slipway's own.

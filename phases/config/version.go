@@ -24,6 +24,9 @@ const (
 	pauseTag = "3.10.2"
 )
 
+// defaultRepository has the images of the Kubernetes project.
+const defaultRepository = "registry.k8s.io"
+
 // version settles the version of Kubernetes.
 func (b *builder) version() {
 	const field = "kubernetesVersion"
@@ -52,7 +55,7 @@ func (b *builder) version() {
 func (b *builder) images() {
 	repository := b.docs.cluster.ImageRepository
 	if repository == "" {
-		repository = "registry.k8s.io"
+		repository = defaultRepository
 	}
 	b.repository("imageRepository", repository)
 	b.out.ImageRepository = repository
@@ -63,6 +66,10 @@ func (b *builder) images() {
 		ControllerManager: repository + "/kube-controller-manager:" + tag,
 		Scheduler:         repository + "/kube-scheduler:" + tag,
 		Pause:             repository + "/pause:" + pauseTag,
+		CoreDNS:           b.coreDNSImage(repository),
+	}
+	if !b.out.ProxyDisabled {
+		b.out.Images.KubeProxy = repository + "/kube-proxy:" + tag
 	}
 	if b.out.Etcd.Local == nil {
 		return
@@ -75,12 +82,17 @@ func (b *builder) images() {
 		}
 		if local.ImageTag != "" {
 			etcdImageTag = local.ImageTag
-			if !regexp.MustCompile(`^\w[\w.-]{0,127}$`).MatchString(etcdImageTag) {
-				b.problemf("etcd.local.imageTag", "%q is not an image tag", etcdImageTag)
-			}
+			b.tag("etcd.local.imageTag", etcdImageTag)
 		}
 	}
 	b.out.Images.Etcd = etcdRepository + "/etcd:" + etcdImageTag
+}
+
+// tag reports what cannot stand behind the colon of an image. None is fine: there is a default.
+func (b *builder) tag(field, tag string) {
+	if tag != "" && !regexp.MustCompile(`^\w[\w.-]{0,127}$`).MatchString(tag) {
+		b.problemf(field, "%q is not an image tag", tag)
+	}
 }
 
 // repository reports a name that cannot stand before "/kube-apiserver:v1.36.3".

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -25,6 +26,9 @@ type configFlags struct {
 	version, repository, certDir, criSocket, featureGates, patches        string
 	bindPort                                                              int
 	certSANs, ignorePreflight, skipPhases                                 []string
+	certificateKey, token                                                 string
+	uploadCerts                                                           bool
+	tokenTTL                                                              time.Duration
 	flags                                                                 *pflag.FlagSet
 }
 
@@ -50,6 +54,14 @@ func (f *configFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.patches, "patches", "", "`DIRECTORY` with patches, TARGET[SUFFIX][+TYPE].yaml")
 }
 
+// registerJoin adds the flags of what further nodes join with: those of init, kubeadm's names too.
+func (f *configFlags) registerJoin(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.uploadCerts, "upload-certs", false, "put the certificate authorities into the cluster, encrypted, for further control-plane nodes")
+	flags.StringVar(&f.certificateKey, "certificate-key", "", "`KEY` to encrypt them with, 64 hexadecimal digits; default: one is made")
+	flags.StringVar(&f.token, "token", "", "`TOKEN` for nodes to join with, as abcdef.0123456789abcdef; default: one is made")
+	flags.DurationVar(&f.tokenTTL, "token-ttl", 24*time.Hour, "`TIME` after which the token is removed, 0 for never")
+}
+
 // given wraps a flag's value for the configuration, which must know whether the user set it, and where.
 func given[T any](f *configFlags, g *global, name string, v T) config.Flag[T] {
 	return config.Flag[T]{Value: v, Set: f.flags.Changed(name), Origin: g.origins[name]}
@@ -73,6 +85,10 @@ func (f *configFlags) values(g *global) config.Flags {
 		IgnorePreflightErrors: given(f, g, "ignore-preflight-errors", f.ignorePreflight),
 		SkipPhases:            given(f, g, "skip-phases", f.skipPhases),
 		Patches:               given(f, g, "patches", f.patches),
+		UploadCerts:           given(f, g, "upload-certs", f.uploadCerts),
+		CertificateKey:        given(f, g, "certificate-key", f.certificateKey),
+		Token:                 given(f, g, "token", f.token),
+		TokenTTL:              given(f, g, "token-ttl", f.tokenTTL),
 	}
 }
 

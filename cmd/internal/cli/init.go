@@ -26,11 +26,16 @@ type initFlags struct {
 	root     string
 	archives string
 	trace    string
-	out      output
+	// hideToken and hideCertificateKey keep secrets out of what init prints at its end.
+	hideToken, hideCertificateKey bool
+	out                           output
 }
 
 func (f *initFlags) register(flags *pflag.FlagSet) {
 	f.config.register(flags)
+	f.config.registerJoin(flags)
+	flags.BoolVar(&f.hideToken, "skip-token-print", false, "do not print the token to join with")
+	flags.BoolVar(&f.hideCertificateKey, "skip-certificate-key-print", false, "do not print the key of the uploaded certificates")
 	flags.BoolVar(&f.preview, "dry-run", false, "show what would be done and do nothing; needs no root, runtime or network")
 	flags.StringVar(&f.root, "root", "", "write the files below `DIRECTORY` instead of /, start nothing")
 	flags.StringVar(&f.archives, "image-archives", "", "`DIRECTORY` of image archives, docker or OCI (default /var/lib/slipway/images)")
