@@ -60,8 +60,11 @@ type Wait struct {
 	Namespace string
 	Pods      []string            // names as in the manifests, without the node
 	Needs     map[string][]string // which of Pods a pod cannot run without: its exits count only once those are ready
-	NodeName  string
-	Deadline  time.Duration
+	// Versions are those that the pods must be of, by name, as their manifests have them on disk: what runs of an earlier
+	// version is not what is waited for. A pod without one may be of any. Live fills in what is missing here.
+	Versions map[string]string
+	NodeName string
+	Deadline time.Duration
 }
 
 // Query names what Inspect is to look at.

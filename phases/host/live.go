@@ -22,6 +22,7 @@ type Live struct {
 	files    artifact.Store
 	ledger   Ledger
 	images   ImageStore
+	version  func(manifest []byte, nodeName string) (string, error)
 	services services
 	inspect  inspector
 	registry func(ctx context.Context, name string) error
@@ -37,7 +38,8 @@ type Options struct {
 	Files   artifact.Store // the disk itself: pid files and the record of imported archives are durable at once
 	Ledger  Ledger
 	Images  ImageStore
-	Environ []string // of the programs that are started: PATH and proxies
+	Version func(manifest []byte, nodeName string) (string, error) // of a pod, as the supervisor shows it; nil takes any
+	Environ []string                                               // of the programs that are started: PATH and proxies
 }
 
 // Ledger is told of what runs on the machine before it is started, so that reset can end it.
@@ -80,7 +82,7 @@ type ImageStore interface {
 // NewLive returns a host that starts units where facts say that systemd runs, and detached processes elsewhere.
 func NewLive(o Options) *Live {
 	l := &Live{
-		paths: o.Paths, facts: o.Facts, files: o.Files, ledger: o.Ledger, images: o.Images,
+		paths: o.Paths, facts: o.Facts, files: o.Files, ledger: o.Ledger, images: o.Images, version: o.Version,
 		inspect:  inspector{paths: o.Paths, ledger: o.Ledger},
 		registry: pingRegistry(o.Facts.ProxyEnv),
 	}

@@ -30,9 +30,28 @@ func newVigil(w Wait, began time.Time) *vigil {
 
 // The annotations by which the supervisor shows that a pod is not of its manifest's version, and why.
 const (
-	annotationRejected    = "slipway.dev/rejected"
-	annotationRejectedLog = "slipway.dev/rejected-log"
+	annotationVersion         = "slipway.dev/version"
+	annotationProblem         = "slipway.dev/problem"
+	annotationRejected        = "slipway.dev/rejected"
+	annotationRejectedVersion = "slipway.dev/rejected-version"
+	annotationRejectedLog     = "slipway.dev/rejected-log"
 )
+
+// current tells whether the supervisor runs, or tries, the version that is waited for.
+func (v *vigil) current(name string, pod *corev1.Pod) bool {
+	want, shown := v.want.Versions[name], pod.Annotations[annotationVersion]
+	if shown == "" { // by a supervisor that shows no versions
+		return want == "" || strings.HasPrefix(want, string(pod.UID)+"/")
+	}
+	return want == "" || shown == want
+}
+
+// rejected tells whether the supervisor has given up the version that is waited for. One that it gave up before does
+// not count.
+func (v *vigil) rejected(name string, pod *corev1.Pod) bool {
+	want, given := v.want.Versions[name], pod.Annotations[annotationRejectedVersion]
+	return pod.Annotations[annotationRejected] != "" && (want == "" || given == want)
+}
 
 // see takes a snapshot and returns the pods that became ready with it. A pod that was ready and is no more counts as
 // not ready again.
@@ -40,12 +59,12 @@ func (v *vigil) see(pods []corev1.Pod) (newlyReady []string) {
 	for _, name := range v.want.Pods {
 		pod := find(pods, v.want.Namespace, name+"-"+v.want.NodeName)
 		v.pods[name] = pod
-		now := pod != nil && isReady(pod) && pod.Annotations[annotationRejected] == ""
+		now := pod != nil && isReady(pod) && v.current(name, pod) && !v.rejected(name, pod)
 		if now && !v.ready[name] {
 			newlyReady = append(newlyReady, name)
 		}
 		v.ready[name] = now
-		if pod != nil {
+		if pod != nil && v.current(name, pod) {
 			v.rememberExits(name, pod)
 		}
 	}
@@ -212,6 +231,8 @@ func (v *vigil) describe(name string) string {
 		return "ready"
 	case pod == nil:
 		return "the supervisor has no such pod: its manifest is missing or not valid"
+	case !v.current(name, pod):
+		return "the supervisor still runs the version before its manifest's"
 	}
 	var parts []string
 	for _, text := range []string{pod.Status.Reason, pod.Status.Message} {

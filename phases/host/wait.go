@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -11,9 +14,36 @@ import (
 )
 
 func (l *Live) WaitReady(ctx context.Context, w Wait, report func(Progress)) error {
+	var err error
+	if w.Versions, err = l.versions(w); err != nil {
+		return err
+	}
 	client := newSupervisorClient(l.paths.SupervisorSocket)
 	defer client.close()
 	return waitReady(ctx, w, client, report)
+}
+
+// versions completes Wait.Versions from the manifests on disk. A pod without a manifest gets none.
+func (l *Live) versions(w Wait) (map[string]string, error) {
+	versions := map[string]string{}
+	maps.Copy(versions, w.Versions)
+	for _, name := range w.Pods {
+		if versions[name] != "" || l.version == nil {
+			continue
+		}
+		path := filepath.Join(l.paths.Manifests, name+".yaml")
+		f, err := l.files.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			versions[name], err = l.version(f.Data, w.NodeName)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("looking at the manifest %q of what is waited for: %w", path, err)
+		}
+	}
+	return versions, nil
 }
 
 // podSource is where the state of pods comes from: the supervisor, or a script.
@@ -30,7 +60,7 @@ const (
 	// causeTail is how far back the cause of an exit is looked for: etcd prints its 200 lines of usage after the error.
 	causeTail = 400
 	// newsTakes is how long the supervisor may take to see a manifest that was just written: until then it may show what
-	// it had given up before.
+	// was wrong with the one before.
 	newsTakes = 2 * time.Second
 )
 
@@ -54,11 +84,12 @@ func waitReady(ctx context.Context, w Wait, source podSource, report func(Progre
 				report(Progress{Text: text, Done: int64(v.countReady()), Total: int64(len(w.Pods)), Unit: "pods"})
 			}
 			settled := time.Since(v.began) >= newsTakes
-			if hopeless = v.hopeless(ctx, source); hopeless == nil && settled {
-				hopeless = v.givenUp()
-			}
-			if !settled && v.givenUp() != nil {
-				time.AfterFunc(newsTakes-time.Since(v.began), again) // to look once more, though nothing changes
+			if hopeless = v.hopeless(ctx, source); hopeless == nil {
+				var old bool
+				if hopeless, old = v.refused(); old && !settled {
+					hopeless = nil
+					time.AfterFunc(newsTakes-time.Since(v.began), again) // to look once more, though nothing changes
+				}
 			}
 			return hopeless == nil && !v.allReady()
 		})
@@ -92,27 +123,47 @@ func (v *vigil) hopeless(ctx context.Context, source podSource) error {
 		if !s.cannotHeal(cause, known) {
 			continue
 		}
-		text := fmt.Sprintf("%s cannot start: it exited with code %d, %d times", s.pod, s.code, s.exits)
-		return errors.New(text + details(s.pod, lines, cause, known))
+		reason := fmt.Sprintf("%s cannot start: it exited with code %d, %d times", s.pod, s.code, s.exits)
+		return notReady(s.pod, reason, lines, cause, known)
 	}
 	return nil
 }
 
-// givenUp returns an error for the first pod whose manifest the supervisor has given up, or nil.
-func (v *vigil) givenUp() error {
+// refused returns an error for the first pod whose manifest the supervisor has given up or does not take, or nil. The
+// error may be old: about the manifest that was there before.
+func (v *vigil) refused() (err error, old bool) {
 	for _, name := range v.want.Pods {
 		pod := v.pods[name]
-		if pod == nil || pod.Annotations[annotationRejected] == "" {
-			continue
+		switch {
+		case pod == nil:
+		case v.rejected(name, pod):
+			return v.givenUp(name, pod), v.want.Versions[name] == ""
+		case !v.current(name, pod) && pod.Annotations[annotationProblem] != "":
+			return &NotReady{
+				Pod: name, Reason: fmt.Sprintf("the manifest of %s is not taken: %s\n  the version before it runs on", name, pod.Annotations[annotationProblem]),
+				Next: "mend its configuration and run this again; slipway status " + name,
+			}, true
 		}
-		text := fmt.Sprintf("the new version of %s was given up: %s\n  the last version that was ready runs again", name, pod.Annotations[annotationRejected])
-		if log := pod.Annotations[annotationRejectedLog]; log != "" {
-			lines := strings.Split(strings.TrimSpace(log), "\n")
-			text += "\n  its last log lines:\n    " + strings.Join(lines[max(0, len(lines)-logTail):], "\n    ")
-		}
-		return fmt.Errorf("%s\n  next: mend its configuration and run this again; slipway status %s", text, name)
 	}
-	return nil
+	return nil, false
+}
+
+// givenUp says why the supervisor has given up a pod's manifest.
+func (v *vigil) givenUp(name string, pod *corev1.Pod) error {
+	e := &NotReady{
+		Pod: name, Reason: fmt.Sprintf("the new version of %s was given up: %s\n  the last version that was ready runs again", name, pod.Annotations[annotationRejected]),
+		Next: "mend its configuration and run this again; slipway status " + name,
+	}
+	if log := strings.TrimSpace(pod.Annotations[annotationRejectedLog]); log != "" {
+		lines := strings.Split(log, "\n")
+		if cause, known := LikelyCause(name, lines); known {
+			e.Cause = cause.Text
+		}
+		for _, line := range lines[max(0, len(lines)-logTail):] {
+			e.Log = append(e.Log, readable(line))
+		}
+	}
+	return e
 }
 
 // timedOut says of every pod where it stands, and shows the log of those that are not ready and could run.
@@ -126,11 +177,13 @@ func (v *vigil) timedOut(ctx context.Context, source podSource) error {
 			blamed = name
 		}
 	}
+	e := &NotReady{Reason: b.String(), err: context.DeadlineExceeded}
 	if blamed != "" {
 		lines, cause, known := evidence(ctx, source, v.fullName(blamed), blamed, v.container(blamed))
-		b.WriteString(details(blamed, lines, cause, known))
+		e = notReady(blamed, e.Reason, lines, cause, known)
+		e.err = context.DeadlineExceeded
 	}
-	return &detailed{text: b.String(), err: context.DeadlineExceeded}
+	return e
 }
 
 // evidence returns the container's last lines and what they tell. The cause is looked for in what is shown first: far
@@ -155,17 +208,46 @@ func evidence(ctx context.Context, source podSource, fullName, component, contai
 	return lines, cause, known
 }
 
-// details is the lower part of an error about a component: log, cause, next step.
-func details(component string, lines []string, cause Cause, known bool) string {
-	var b strings.Builder
-	if len(lines) > 0 {
-		fmt.Fprintf(&b, "\n  last log lines of %s:\n    %s", component, strings.Join(lines, "\n    "))
-	} else {
-		fmt.Fprintf(&b, "\n  %s left no log", component)
-	}
+// NotReady says why a pod that was waited for does not become ready.
+type NotReady struct {
+	Pod    string   // as in Wait.Pods; "" when no single one is to blame
+	Reason string   // what was seen of it: a line, or several
+	Log    []string // its last lines
+	Cause  string   // what the log tells; "" when that is nothing known
+	Next   string   // for the user; "" for nothing
+	noLog  bool     // it left none
+	err    error
+}
+
+func notReady(pod, reason string, log []string, cause Cause, known bool) *NotReady {
+	e := &NotReady{Pod: pod, Reason: reason, Log: log, noLog: len(log) == 0, Next: "slipway logs " + pod}
 	if known {
-		fmt.Fprintf(&b, "\n  likely cause: %s", cause.Text)
+		e.Cause = cause.Text
 	}
-	fmt.Fprintf(&b, "\n  next: slipway logs %s", component)
+	return e
+}
+
+func (e *NotReady) Unwrap() error { return e.err }
+
+// Error is Why, and below it the next step.
+func (e *NotReady) Error() string {
+	if e.Next == "" {
+		return e.Why()
+	}
+	return e.Why() + "\n  next: " + e.Next
+}
+
+// Why is the reason, and below it the log and the likely cause.
+func (e *NotReady) Why() string {
+	var b strings.Builder
+	b.WriteString(e.Reason)
+	if len(e.Log) > 0 {
+		fmt.Fprintf(&b, "\n  last log lines of %s:\n    %s", e.Pod, strings.Join(e.Log, "\n    "))
+	} else if e.noLog {
+		fmt.Fprintf(&b, "\n  %s left no log", e.Pod)
+	}
+	if e.Cause != "" {
+		fmt.Fprintf(&b, "\n  likely cause: %s", e.Cause)
+	}
 	return b.String()
 }

@@ -19,6 +19,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/config"
 )
 
 // controlPlane is what the tests wait for.
@@ -124,6 +128,24 @@ func scene(states ...string) []corev1.Pod {
 	return pods
 }
 
+// of returns the pods with one of them of a version, and with what the supervisor tells of another.
+func of(pods []corev1.Pod, name, version, key, value string) []corev1.Pod {
+	for i := range pods {
+		if pods[i].Name != name+"-node-1" {
+			continue
+		}
+		if pods[i].Annotations == nil {
+			pods[i].Annotations = map[string]string{}
+		}
+		pods[i].UID = types.UID(strings.Split(version, "/")[0])
+		pods[i].Annotations[annotationVersion] = version
+		if key != "" {
+			pods[i].Annotations[key] = value
+		}
+	}
+	return pods
+}
+
 // wait runs waitReady in a bubble and returns what it reported, with the time of each line, and how it ended.
 func wait(t *testing.T, build func() *script) (reports []string, took time.Duration, err error) {
 	t.Helper()
@@ -200,7 +222,8 @@ func TestWaitEndsWhenAVersionWasGivenUp(t *testing.T) {
 	})
 	want := "the new version of kube-apiserver was given up: container kube-apiserver exited 3 times\n" +
 		"  the last version that was ready runs again\n" +
-		"  its last log lines:\n    usage\n    Error: unknown flag: --no-such-flag\n" +
+		"  last log lines of kube-apiserver:\n    usage\n    Error: unknown flag: --no-such-flag\n" +
+		"  likely cause: the flag --no-such-flag is not one that kube-apiserver knows: check its extraArgs\n" +
 		"  next: mend its configuration and run this again; slipway status kube-apiserver"
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
@@ -219,6 +242,110 @@ func TestWaitForgetsWhatWasGivenUpBefore(t *testing.T) {
 		}}
 	})
 	must(t, err)
+}
+
+// changed waits for version new of kube-apiserver.
+func changed(t *testing.T, build func() *script) (took time.Duration, err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := controlPlane()
+		w.Versions = map[string]string{"kube-apiserver": "new/1"}
+		began := time.Now()
+		err = waitReady(t.Context(), w, build(), func(Progress) {})
+		took = time.Since(began)
+	})
+	return took, err
+}
+
+// TestWaitForTheNewVersion: a pod that is ready and of the version before is not what is waited for, whoever shows it.
+func TestWaitForTheNewVersion(t *testing.T) {
+	ready := []string{"etcd=ready", "kube-apiserver=ready", "kube-scheduler=ready"}
+	for _, tc := range []struct{ name, old, new string }{
+		{"by uid and hash", "old/0", "new/1"},
+		{"by the hash of a pod that brings its uid", "new/0", "new/1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			took, err := changed(t, func() *script {
+				return &script{steps: []step{
+					{pods: of(scene(ready...), "kube-apiserver", tc.old, "", "")},
+					{after: 10 * time.Second, pods: of(scene("etcd=ready", "kube-apiserver=running", "kube-scheduler=ready"), "kube-apiserver", tc.new, "", "")},
+					{after: time.Second, pods: of(scene(ready...), "kube-apiserver", tc.new, "", "")},
+				}}
+			})
+			must(t, err)
+			if took != 11*time.Second {
+				t.Errorf("took %s", took)
+			}
+		})
+	}
+	t.Run("of a supervisor that shows no versions", func(t *testing.T) {
+		took, err := changed(t, func() *script {
+			old, fresh := scene(ready...), scene(ready...)
+			old[1].UID, fresh[1].UID = "old", "new"
+			return &script{steps: []step{{pods: old}, {after: time.Second, pods: fresh}}}
+		})
+		must(t, err)
+		if took != time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+// TestWaitEndsAtOnceWhenItsVersionWasGivenUp: a rejection of the version that is waited for is news, one of another is not.
+func TestWaitEndsAtOnceWhenItsVersionWasGivenUp(t *testing.T) {
+	for _, tc := range []struct {
+		rejected string
+		took     time.Duration
+	}{{"new/1", 0}, {"other/1", time.Minute}} {
+		took, err := changed(t, func() *script {
+			old := of(scene("etcd=ready", "kube-apiserver=rejected it exited", "kube-scheduler=ready"), "kube-apiserver", "old/0", annotationRejectedVersion, tc.rejected)
+			fresh := of(scene("etcd=ready", "kube-apiserver=ready", "kube-scheduler=ready"), "kube-apiserver", "new/1", "", "")
+			return &script{steps: []step{{pods: old}, {after: time.Minute, pods: fresh}}}
+		})
+		if given := err != nil && strings.HasPrefix(err.Error(), "the new version of kube-apiserver was given up: it exited"); given != (tc.took == 0) || took != tc.took {
+			t.Errorf("rejected %s: ended after %s with %v", tc.rejected, took, err)
+		}
+	}
+}
+
+// TestWaitEndsWhenTheManifestIsNotTaken, once the supervisor has had time to forget what was wrong with the one before.
+func TestWaitEndsWhenTheManifestIsNotTaken(t *testing.T) {
+	took, err := changed(t, func() *script {
+		pods := of(scene("etcd=ready", "kube-apiserver=ready", "kube-scheduler=ready"), "kube-apiserver", "old/0", annotationProblem, "spec.hostPID: not here")
+		return &script{steps: []step{{pods: pods}, {after: time.Minute}, {pods: pods}}} // the same again, when it looks by itself
+	})
+	want := "the manifest of kube-apiserver is not taken: spec.hostPID: not here\n  the version before it runs on\n" +
+		"  next: mend its configuration and run this again; slipway status kube-apiserver"
+	if err == nil || err.Error() != want || took < newsTakes || took > newsTakes+time.Second {
+		t.Errorf("after %s got\n%v\nwant\n%s", took, err, want)
+	}
+}
+
+// TestWaitTakesVersionsFromTheDisk: a manifest that is there is waited for as it is; without one any version will do.
+func TestWaitTakesVersionsFromTheDisk(t *testing.T) {
+	disk := artifact.Disk{Root: t.TempDir()}
+	must(t, disk.Put(artifact.File{Path: "/m/etcd.yaml", Data: []byte("etcd"), Mode: 0o600}))
+	must(t, disk.Put(artifact.File{Path: "/m/kube-scheduler.yaml", Data: []byte("bad"), Mode: 0o600}))
+	l := NewLive(Options{Paths: config.Paths{Manifests: "/m"}, Files: disk, Version: func(data []byte, node string) (string, error) {
+		if string(data) == "bad" {
+			return "", errors.New("not a pod")
+		}
+		return string(data) + "@" + node, nil
+	}})
+	w := controlPlane()
+	w.Pods = []string{"etcd", "kube-apiserver"}
+	got, err := l.versions(w)
+	if diff := cmp.Diff(map[string]string{"etcd": "etcd@node-1"}, got); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	w.Pods = append(w.Pods, "kube-scheduler")
+	if _, err := l.versions(w); err == nil || !strings.Contains(err.Error(), `looking at the manifest "/m/kube-scheduler.yaml" of what is waited for: not a pod`) {
+		t.Errorf("got %v", err)
+	}
+	w.Versions = map[string]string{"kube-scheduler": "given"}
+	if got, err := l.versions(w); err != nil || got["kube-scheduler"] != "given" {
+		t.Errorf("%v %v", got, err)
+	}
 }
 
 func TestWaitShowsTheErrorAboveALongUsage(t *testing.T) {

@@ -245,7 +245,7 @@ func TestLocalAnnotations(t *testing.T) {
 			}
 		}
 	}
-	if added != 7 || IsLocal("slipway.dev/start-after") {
-		t.Errorf("%d were added, want all 7; start-after is local: %v", added, IsLocal("slipway.dev/start-after"))
+	if added != 8 || IsLocal("slipway.dev/start-after") {
+		t.Errorf("%d were added, want all 8; start-after is local: %v", added, IsLocal("slipway.dev/start-after"))
 	}
 }

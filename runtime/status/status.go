@@ -55,6 +55,7 @@ const localPrefix = "slipway.dev/"
 const (
 	AnnotationState           = localPrefix + "state"
 	AnnotationWhy             = localPrefix + "why"
+	AnnotationVersion         = localPrefix + "version" // UID/SpecHash of the version that runs, or is to run
 	AnnotationProblem         = localPrefix + "problem"
 	AnnotationSource          = localPrefix + "manifest"
 	AnnotationRejected        = localPrefix + "rejected"         // why a newer version was given up
@@ -65,7 +66,7 @@ const (
 // IsLocal tells whether an annotation is one that the local API adds, and so belongs neither in the runtime nor in the
 // Kubernetes API.
 func IsLocal(key string) bool {
-	return slices.Contains([]string{AnnotationState, AnnotationWhy, AnnotationProblem, AnnotationSource,
+	return slices.Contains([]string{AnnotationState, AnnotationWhy, AnnotationVersion, AnnotationProblem, AnnotationSource,
 		AnnotationRejected, AnnotationRejectedVersion, AnnotationRejectedLog}, key)
 }
 
@@ -125,6 +126,7 @@ func skeleton(v View, before *corev1.Pod) *corev1.Pod {
 			pod.Annotations = map[string]string{}
 		}
 		pod.Annotations[AnnotationSource] = v.Want.Source
+		pod.Annotations[AnnotationVersion] = lastgood.Version(v.Want)
 		pod.Status = corev1.PodStatus{}
 		return &pod
 	}

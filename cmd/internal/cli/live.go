@@ -12,6 +12,8 @@ import (
 	"github.com/slipway-k8s/slipway/phases/ledger"
 	"github.com/slipway-k8s/slipway/runtime/containerd"
 	"github.com/slipway-k8s/slipway/runtime/cri"
+	"github.com/slipway-k8s/slipway/runtime/lastgood"
+	"github.com/slipway-k8s/slipway/runtime/manifest"
 )
 
 // book is the ledger of a run, under the lock that keeps other runs away.
@@ -76,8 +78,18 @@ func openLive(std Streams, cluster *config.Cluster) (host.Host, artifact.Store, 
 	disk := ledger.Recorded(artifact.Disk{}, b.Ledger)
 	live := host.NewLive(host.Options{
 		Paths: cluster.Paths, Facts: cluster.Facts, Files: disk, Ledger: b.Ledger, Images: imageStore{}, Environ: std.Environ,
+		Version: versionOf,
 	})
 	return live, disk, b, nil
+}
+
+// versionOf names the version of a pod that a manifest is, as the supervisor shows it.
+func versionOf(data []byte, nodeName string) (string, error) {
+	pod, err := manifest.Parse(data, "", nodeName)
+	if err != nil {
+		return "", err
+	}
+	return lastgood.Version(pod), nil
 }
 
 // recordRuntime notes where the pods will run, and what they and their supervisor leave outside slipway's own
