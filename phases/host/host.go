@@ -63,6 +63,11 @@ type Wait struct {
 	// Versions are those that the pods must be of, by name, as their manifests have them on disk: what runs of an earlier
 	// version is not what is waited for. A pod without one may be of any. Live fills in what is missing here.
 	Versions map[string]string
+	// Former are runs that do not count any more, by name: such a pod is ready only in a later one, of any version.
+	Former map[string]Run
+	// Verdict waits for what the supervisor makes of the versions: it is left to it to say that a crash loop does not
+	// heal, and one that it gives up ends the wait when the last good one is ready again.
+	Verdict  bool
 	NodeName string
 	Deadline time.Duration
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,16 @@ func (v *vigil) current(name string, pod *corev1.Pod) bool {
 // not count.
 func (v *vigil) rejected(name string, pod *corev1.Pod) bool {
 	want, given := v.want.Versions[name], pod.Annotations[annotationRejectedVersion]
+	if _, restarted := v.want.Former[name]; restarted && want == "" {
+		return false // whatever runs is to run anew
+	}
 	return pod.Annotations[annotationRejected] != "" && (want == "" || given == want)
+}
+
+// waits tells whether a pod is still in the run that does not count any more.
+func (v *vigil) waits(name string, pod *corev1.Pod) bool {
+	former, restarted := v.want.Former[name]
+	return restarted && !former.over(pod)
 }
 
 // see takes a snapshot and returns the pods that became ready with it. A pod that was ready and is no more counts as
@@ -59,7 +69,7 @@ func (v *vigil) see(pods []corev1.Pod) (newlyReady []string) {
 	for _, name := range v.want.Pods {
 		pod := find(pods, v.want.Namespace, name+"-"+v.want.NodeName)
 		v.pods[name] = pod
-		now := pod != nil && isReady(pod) && v.current(name, pod) && !v.rejected(name, pod)
+		now := pod != nil && isReady(pod) && v.current(name, pod) && !v.rejected(name, pod) && !v.waits(name, pod)
 		if now && !v.ready[name] {
 			newlyReady = append(newlyReady, name)
 		}
@@ -95,7 +105,7 @@ func (v *vigil) rememberExits(name string, pod *corev1.Pod) {
 	for _, c := range pod.Status.ContainerStatuses {
 		key := name + "/" + c.Name
 		for _, end := range []*corev1.ContainerStateTerminated{c.LastTerminationState.Terminated, c.State.Terminated} {
-			if end == nil || end.FinishedAt.Time.Before(v.began.Truncate(time.Second)) || known(v.exits[key], end.ContainerID) {
+			if end == nil || slices.Contains(v.want.Former[name].Containers, end.ContainerID) || end.FinishedAt.Time.Before(v.began.Truncate(time.Second)) || known(v.exits[key], end.ContainerID) {
 				continue
 			}
 			v.exits[key] = append(v.exits[key], exit{end.ContainerID, end.ExitCode, end.FinishedAt.Sub(end.StartedAt.Time)})
@@ -171,6 +181,8 @@ const (
 	// manyExits are taken for a loop whatever the program did in between. With the kubelet's back-off the third comes
 	// about 10 s after the first.
 	manyExits = 3
+	// moreExits are one more than those after which the supervisor returns to an earlier version: it has none then.
+	moreExits = manyExits + 1
 )
 
 func (v *vigil) suspects() []suspect {
@@ -186,7 +198,7 @@ func (v *vigil) suspects() []suspect {
 			}
 			exits := v.exits[name+"/"+c.Name]
 			s := suspect{pod: name, container: c.Name, exits: len(exits), quick: quickTwice(exits), alone: v.lacks(name) == ""}
-			if s.exits < manyExits && !s.quick {
+			if v.want.Verdict && s.exits < moreExits || s.exits < manyExits && !s.quick {
 				continue
 			}
 			s.code = exits[len(exits)-1].code
@@ -233,6 +245,8 @@ func (v *vigil) describe(name string) string {
 		return "the supervisor has no such pod: its manifest is missing or not valid"
 	case !v.current(name, pod):
 		return "the supervisor still runs the version before its manifest's"
+	case isReady(pod) && v.waits(name, pod):
+		return "it has not been restarted yet"
 	}
 	var parts []string
 	for _, text := range []string{pod.Status.Reason, pod.Status.Message} {

@@ -18,7 +18,12 @@ func (l *Live) WaitReady(ctx context.Context, w Wait, report func(Progress)) err
 	if w.Versions, err = l.versions(w); err != nil {
 		return err
 	}
-	client := newSupervisorClient(l.paths.SupervisorSocket)
+	return AwaitPods(ctx, l.paths.SupervisorSocket, w, report)
+}
+
+// AwaitPods waits as Live.WaitReady does, by the supervisor at a socket, and takes the versions as they are given.
+func AwaitPods(ctx context.Context, socket string, w Wait, report func(Progress)) error {
+	client := newSupervisorClient(socket)
 	defer client.close()
 	return waitReady(ctx, w, client, report)
 }
@@ -136,6 +141,7 @@ func (v *vigil) refused() (err error, old bool) {
 		pod := v.pods[name]
 		switch {
 		case pod == nil:
+		case v.rejected(name, pod) && v.want.Verdict && !isReady(pod):
 		case v.rejected(name, pod):
 			return v.givenUp(name, pod), v.want.Versions[name] == ""
 		case !v.current(name, pod) && pod.Annotations[annotationProblem] != "":
@@ -151,8 +157,9 @@ func (v *vigil) refused() (err error, old bool) {
 // givenUp says why the supervisor has given up a pod's manifest.
 func (v *vigil) givenUp(name string, pod *corev1.Pod) error {
 	e := &NotReady{
-		Pod: name, Reason: fmt.Sprintf("the new version of %s was given up: %s\n  the last version that was ready runs again", name, pod.Annotations[annotationRejected]),
-		Next: "mend its configuration and run this again; slipway status " + name,
+		Pod: name, GivenUp: true, Recovered: isReady(pod),
+		Reason: fmt.Sprintf("the new version of %s was given up: %s\n  the last version that was ready runs again", name, pod.Annotations[annotationRejected]),
+		Next:   "mend its configuration and run this again; slipway status " + name,
 	}
 	if log := strings.TrimSpace(pod.Annotations[annotationRejectedLog]); log != "" {
 		lines := strings.Split(log, "\n")
@@ -168,8 +175,17 @@ func (v *vigil) givenUp(name string, pod *corev1.Pod) error {
 
 // timedOut says of every pod where it stands, and shows the log of those that are not ready and could run.
 func (v *vigil) timedOut(ctx context.Context, source podSource) error {
+	for _, name := range v.want.Pods {
+		if pod := v.pods[name]; pod != nil && v.rejected(name, pod) {
+			return v.givenUp(name, pod)
+		}
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "the control plane is not ready after %s:", v.want.Deadline)
+	what := "the control plane is"
+	if len(v.want.Former) > 0 {
+		what = strings.Join(v.want.Pods, ", ")
+	}
+	fmt.Fprintf(&b, "%s not ready after %s:", what, v.want.Deadline)
 	blamed := ""
 	for _, name := range v.want.Pods {
 		fmt.Fprintf(&b, "\n  %s: %s", name, v.describe(name))
@@ -215,8 +231,11 @@ type NotReady struct {
 	Log    []string // its last lines
 	Cause  string   // what the log tells; "" when that is nothing known
 	Next   string   // for the user; "" for nothing
-	noLog  bool     // it left none
-	err    error
+	// GivenUp says that the supervisor has returned to the version before, and Recovered that this one is ready.
+	GivenUp, Recovered bool
+
+	noLog bool // it left none
+	err   error
 }
 
 func notReady(pod, reason string, log []string, cause Cause, known bool) *NotReady {
