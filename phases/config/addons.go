@@ -62,10 +62,15 @@ func (b *builder) coreDNSImage(repository string) string {
 	if repository == defaultRepository {
 		repository += "/coredns"
 	}
-	tag := given.ImageTag
-	b.tag("dns.imageTag", tag)
-	if v, err := version.ParseSemantic(b.out.KubernetesVersion); err == nil && tag == "" {
-		tag = coreDNSTags[v.Minor()]
+	b.tag("dns.imageTag", given.ImageTag)
+	return repository + "/coredns:" + withDefault(given.ImageTag, coreDNSTag(b.out.KubernetesVersion))
+}
+
+// coreDNSTag returns the tag that goes with a version of Kubernetes, or "" where it is none that is supported.
+func coreDNSTag(kubernetes string) string {
+	v, err := version.ParseSemantic(kubernetes)
+	if err != nil {
+		return ""
 	}
-	return repository + "/coredns:" + tag
+	return coreDNSTags[v.Minor()]
 }

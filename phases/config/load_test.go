@@ -345,5 +345,12 @@ func FuzzLoad(f *testing.F) {
 		if _, err := PatchesDirectory(o); err != nil && c != nil {
 			t.Fatalf("Load took what PatchesDirectory refuses: %v", err)
 		}
+		if c != nil {
+			again, data := readBack(t, c, o)
+			want, got := goldenText(t, withoutSecrets(c), nil), goldenText(t, withoutSecrets(again), nil)
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Fatalf("- before, + read back from\n%s\n%s", data, diff)
+			}
+		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/slipway-k8s/slipway/phases"
@@ -105,7 +106,7 @@ var variants = map[string]func(*config.Cluster){
 		c.Etcd.Local.ExtraEnvs = []corev1.EnvVar{{Name: "ETCD_HEARTBEAT_INTERVAL", Value: "250"}}
 		c.APIServer.ExtraEnvs = []corev1.EnvVar{{Name: "GODEBUG", Value: "http2client=0"}}
 		c.ControllerManager.ExtraEnvs = []corev1.EnvVar{{Name: "NODE", ValueFrom: &corev1.EnvVarSource{
-			FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.nodeName"},
+			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "spec.nodeName"},
 		}}}
 	},
 	"extra-volumes": func(c *config.Cluster) {
@@ -149,6 +150,7 @@ var variants = map[string]func(*config.Cluster){
 		c.Scheduler.ExtraArgs = []config.Arg{{Name: "bind-address", Value: "192.0.2.10"}}
 	},
 	"images": func(c *config.Cluster) {
+		c.ImageRepository = "mirror.example/k8s"
 		c.Images = config.Images{Etcd: "mirror.example/etcd:3.6.9-0", APIServer: "mirror.example/k8s/kube-apiserver:v1.36.3",
 			ControllerManager: "mirror.example/k8s/kube-controller-manager:v1.36.3", Scheduler: "mirror.example/k8s/kube-scheduler:v1.36.3"}
 	},
@@ -239,6 +241,43 @@ func execute(ctx context.Context, phase phases.Phase, env *phases.Env) error {
 		}
 	}
 	return nil
+}
+
+// TestClusterConfigurationRendersTheSame: what the cluster keeps of its configuration, and what the node keeps of its own,
+// are all that the files come from, beside the patches and the KubeletConfiguration.
+func TestClusterConfigurationRendersTheSame(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(variants)) {
+		t.Run(name, func(t *testing.T) {
+			cfg := cluster()
+			variants[name](cfg)
+			shared, err := config.ClusterConfiguration(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own, err := config.InitConfiguration(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, _, err := config.Load(config.Options{File: "kubeadm-config", Data: slices.Concat(shared, []byte("---\n"), own), Facts: cfg.Facts, Instance: cfg.Instance})
+			if err != nil {
+				t.Fatalf("%v\n%s", err, shared)
+			}
+			again.Kubelet, again.Patches = cfg.Kubelet, cfg.Patches
+			want, got := texts(run(t, cfg, onDisk[name])), texts(run(t, again, onDisk[name]))
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("- before, + read back from\n%s\n%s", shared, diff)
+			}
+		})
+	}
+}
+
+// texts are the files' contents by path.
+func texts(files []artifact.File) map[string]string {
+	out := map[string]string{}
+	for _, f := range files {
+		out[f.Path] = string(f.Data)
+	}
+	return out
 }
 
 func TestGolden(t *testing.T) {
