@@ -9,6 +9,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/kubeapi"
 )
 
 // Phase is one named step, or a group of them. A group has Phases and no Run. Its full name is the path to it in the
@@ -34,14 +35,30 @@ type Phase struct {
 	BeginAfter []string // full names; each comes before this phase
 }
 
-// Env is everything a phase may use. Files and Host decide whether effects are real. Report may be called from any
+// Env is everything a phase may use. Files, Host and API decide whether effects are real. Report may be called from any
 // goroutine; a run fills in the event's Phase and Time.
 type Env struct {
 	Config *config.Cluster
 	Files  artifact.Store
 	Host   host.Host
+	API    kubeapi.API
 	Now    func() time.Time
 	Report func(Event)
+	Join   *Join // filled in by phases, for whoever made the Env to show; the same one for all phases of a run
+}
+
+// Join is what another machine needs to join the cluster. It holds secrets, so it is in no Event.
+type Join struct {
+	Tokens         []string // that a worker may use
+	CertificateKey string   // of the certificates that were uploaded; "" if none were
+	Commands       []JoinCommand
+}
+
+// JoinCommand is a command line to be run on the other machine.
+type JoinCommand struct {
+	ControlPlane bool // joins a further control-plane node
+	Token        string
+	Line         string
 }
 
 // EventKind says what an Event is about.
