@@ -55,9 +55,9 @@ func Want(c *config.Cluster, now time.Time) []Wanted {
 		if strings.HasSuffix(user, ":") {
 			user += c.NodeName
 		}
-		server := localServer(c)
+		server := LocalServer(c)
 		if s.Shared {
-			server = sharedServer(c)
+			server = SharedServer(c)
 		}
 		want = append(want, Wanted{Spec: s, Path: c.Paths.Kubeconfig(s.File), Cluster: c.ClusterName, Server: server,
 			Request: pki.ClientRequest(user, s.Organization, now, c.CertificateValidity)})
@@ -65,14 +65,16 @@ func Want(c *config.Cluster, now time.Time) []Wanted {
 	return want
 }
 
-func localServer(c *config.Cluster) string {
+// LocalServer returns the URL of this node's API server.
+func LocalServer(c *config.Cluster) string {
 	return server(c.AdvertiseAddress.String(), strconv.Itoa(int(c.BindPort)))
 }
 
-// sharedServer takes the node's own port where the endpoint has none, as kubeadm does.
-func sharedServer(c *config.Cluster) string {
+// SharedServer returns the URL that the cluster is known by: the control plane endpoint where there is one. It takes the
+// node's own port where the endpoint has none, as kubeadm does.
+func SharedServer(c *config.Cluster) string {
 	if c.ControlPlaneEndpoint == "" {
-		return localServer(c)
+		return LocalServer(c)
 	}
 	host, port, err := net.SplitHostPort(c.ControlPlaneEndpoint)
 	if err != nil {

@@ -72,10 +72,7 @@ func File(cfg *config.Cluster) (artifact.File, error) {
 }
 
 func options(cfg *config.Cluster) (kubeletconfig.Options, error) {
-	if len(cfg.ServiceSubnets) == 0 {
-		return kubeletconfig.Options{}, errors.New("no service subnet to take the DNS service's address from")
-	}
-	dns, err := nthAddress(cfg.ServiceSubnets[0], dnsIndex)
+	dns, err := DNSAddress(cfg)
 	if err != nil {
 		return kubeletconfig.Options{}, err
 	}
@@ -88,6 +85,14 @@ func options(cfg *config.Cluster) (kubeletconfig.Options, error) {
 		ResolvConf:               cfg.Facts.ResolvConf,
 		ContainerRuntimeEndpoint: cmp.Or(cfg.CRISocket, "unix://"+cfg.Paths.ContainerdSocket),
 	}, nil
+}
+
+// DNSAddress returns the address of the cluster's DNS service.
+func DNSAddress(cfg *config.Cluster) (netip.Addr, error) {
+	if len(cfg.ServiceSubnets) == 0 {
+		return netip.Addr{}, errors.New("no service subnet to take the DNS service's address from")
+	}
+	return nthAddress(cfg.ServiceSubnets[0], dnsIndex)
 }
 
 // nthAddress returns the address that is n after the first one of the subnet.

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// TaintKey keeps pods off a node that has no kubelet to start them. A node cannot change its own taints once it is
+	// TaintKey keeps pods off a node that has no kubelet to start them. A label of that name says the same. A node cannot change its own taints once it is
 	// registered (NodeRestriction): only an administrator can take it away.
 	TaintKey = "slipway.dev/static-pods-only"
 	// readyReason is the reason of the Ready condition.
@@ -62,6 +62,7 @@ func nodeObject(c Config, h health, now time.Time) *corev1.Node {
 	labels := map[string]string{
 		corev1.LabelHostname: c.NodeName, corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH,
 		"beta.kubernetes.io/os": runtime.GOOS, "beta.kubernetes.io/arch": runtime.GOARCH, // the kubelet writes them to this day
+		TaintKey: "", // for DaemonSets, which may tolerate every taint: by affinity they stay off this node
 	}
 	return &corev1.Node{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},

@@ -32,6 +32,7 @@ metadata:
     kubernetes.io/arch: ARCH
     kubernetes.io/hostname: n1
     kubernetes.io/os: linux
+    slipway.dev/static-pods-only: ""
   name: n1
 spec:
   providerID: metal://7

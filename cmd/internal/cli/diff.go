@@ -10,6 +10,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/kubeapi"
 )
 
 func newDiff(std Streams, g *global) *cobra.Command {
@@ -35,7 +36,7 @@ func runDiff(ctx context.Context, std Streams, g *global, f configFlags, root st
 	}
 	overlay := artifact.NewOverlay(artifact.Disk{Root: root})
 	var changes []artifact.Change
-	env := &phases.Env{Config: cluster, Files: overlay, Host: host.NewNarrator(), Now: time.Now, Report: func(e phases.Event) {
+	env := &phases.Env{Config: cluster, Files: overlay, Host: host.NewNarrator(), API: kubeapi.Narrator{}, Now: time.Now, Join: &phases.Join{}, Report: func(e phases.Event) {
 		if e.Kind == phases.Changed && e.Change.Op != artifact.Unchanged {
 			changes = append(changes, e.Change)
 		}

@@ -16,6 +16,8 @@ import (
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/kubeapi"
+	"github.com/slipway-k8s/slipway/phases/kubeconfig"
 	"github.com/slipway-k8s/slipway/phases/preflight"
 )
 
@@ -28,6 +30,7 @@ type initFlags struct {
 	trace    string
 	// hideToken and hideCertificateKey keep secrets out of what init prints at its end.
 	hideToken, hideCertificateKey bool
+	overwrite                     bool
 	out                           output
 }
 
@@ -36,6 +39,7 @@ func (f *initFlags) register(flags *pflag.FlagSet) {
 	f.config.registerJoin(flags)
 	flags.BoolVar(&f.hideToken, "skip-token-print", false, "do not print the token to join with")
 	flags.BoolVar(&f.hideCertificateKey, "skip-certificate-key-print", false, "do not print the key of the uploaded certificates")
+	flags.BoolVar(&f.overwrite, "force-conflicts", false, "overwrite what others have set in the cluster's objects, instead of keeping it")
 	flags.BoolVar(&f.preview, "dry-run", false, "show what would be done and do nothing; needs no root, runtime or network")
 	flags.StringVar(&f.root, "root", "", "write the files below `DIRECTORY` instead of /, start nothing")
 	flags.StringVar(&f.archives, "image-archives", "", "`DIRECTORY` of image archives, docker or OCI (default /var/lib/slipway/images)")
@@ -155,6 +159,9 @@ func runInit(ctx context.Context, std Streams, g *global, f initFlags, only []st
 	if only == nil && !f.preview && f.root == "" && f.out.format == "text" {
 		fmt.Fprint(std.Out, welcome(cluster, time.Since(start)))
 	}
+	if !f.preview && f.root == "" && f.out.format == "text" {
+		fmt.Fprint(std.Out, invitation(s.env.Join, f.hideToken, f.hideCertificateKey))
+	}
 	return nil
 }
 
@@ -186,19 +193,19 @@ func (s *session) run(ctx context.Context, plan phases.Plan) error {
 
 // open puts a session together. What tells a run from its preview is decided here and nowhere else.
 func open(std Streams, cluster *config.Cluster, f initFlags, screen *ui) (*session, func(), error) {
-	s := &session{ui: screen, env: &phases.Env{Config: cluster, Now: time.Now, Report: screen.report}, refused: func() error { return nil }}
+	s := &session{ui: screen, env: &phases.Env{Config: cluster, Now: time.Now, Report: screen.report, Join: &phases.Join{}}, refused: func() error { return nil }}
 	release := func() {}
 	switch {
 	case f.preview:
 		s.overlay = artifact.NewOverlay(artifact.Disk{})
-		s.env.Host, s.flush = host.NewNarrator(), s.overlay.Preview
+		s.env.Host, s.env.API, s.flush = host.NewNarrator(), kubeapi.Narrator{}, s.overlay.Preview
 	case f.root != "":
 		below, unlock, err := openRoot(f.root, cluster)
 		if err != nil {
 			return nil, nil, err
 		}
 		s.overlay, release = artifact.NewOverlay(below), unlock
-		s.env.Host, s.flush = host.NewNarrator(), s.overlay.Commit
+		s.env.Host, s.env.API, s.flush = host.NewNarrator(), kubeapi.Narrator{}, s.overlay.Commit
 	default:
 		if os.Geteuid() != 0 {
 			return nil, nil, withHint(errors.New("init must run as root"), "--dry-run and --root DIRECTORY need no rights")
@@ -208,7 +215,7 @@ func open(std Streams, cluster *config.Cluster, f initFlags, screen *ui) (*sessi
 			return nil, nil, err
 		}
 		s.overlay, release, s.refused = artifact.NewOverlay(recorded), book.close, book.discard
-		s.env.Host, s.flush = live, s.overlay.Commit
+		s.env.Host, s.env.API, s.flush = live, ownAPI(cluster, s.overlay, f.overwrite), s.overlay.Commit
 	}
 	s.env.Files = s.overlay
 	return s, release, nil
@@ -227,5 +234,44 @@ func welcome(c *config.Cluster, took time.Duration) string {
 	instance := (&global{instance: c.Instance}).suffix()
 	return fmt.Sprintf("\nThe control plane of %s is ready (%s).\n\n  export KUBECONFIG=%s\n  kubectl get --raw '/readyz?verbose'\n\n"+
 		"  slipway%[4]s status     what runs, since when, certificates\n  slipway%[4]s reset      take it away again\n",
-		c.NodeName, elapsed(took), c.Paths.Kubeconfig("super-admin.conf"), instance)
+		c.NodeName, elapsed(took), c.Paths.Kubeconfig("admin.conf"), instance)
+}
+
+// invitation says how other machines join.
+func invitation(j *phases.Join, hideToken, hideKey bool) string {
+	var b strings.Builder
+	for _, c := range j.Commands {
+		line := c.Line
+		if hideToken {
+			line = strings.ReplaceAll(line, c.Token, withheld)
+		}
+		if hideKey && j.CertificateKey != "" {
+			line = strings.ReplaceAll(line, j.CertificateKey, withheld)
+		}
+		who := "A worker joins"
+		if c.ControlPlane {
+			who = "Another control-plane node joins"
+		}
+		fmt.Fprintf(&b, "\n%s with this command, as root:\n\n  %s\n", who, line)
+	}
+	if j.CertificateKey != "" && !hideKey {
+		fmt.Fprintf(&b, "\nThe certificate authorities are in the cluster for two hours, encrypted with the certificate key\n\n  %s\n\n"+
+			"It gives access to all of the cluster: keep it secret.\n", j.CertificateKey)
+	}
+	return b.String()
+}
+
+// withheld stands for a secret that is not to be printed, as with kubeadm.
+const withheld = "<value withheld>"
+
+// ownAPI is this node's API server, for the administrators whose kubeconfigs are among the files.
+func ownAPI(c *config.Cluster, files artifact.Store, overwrite bool) kubeapi.API {
+	return kubeapi.NewLive(kubeapi.Options{
+		Server: kubeconfig.LocalServer(c), Overwrite: overwrite,
+		Admin: c.Paths.Kubeconfig("admin.conf"), SuperAdmin: c.Paths.Kubeconfig("super-admin.conf"),
+		Read: func(path string) ([]byte, error) {
+			f, err := files.ReadFile(path)
+			return f.Data, err
+		},
+	})
 }
