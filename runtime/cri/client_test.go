@@ -3,6 +3,7 @@ package cri_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -238,6 +239,28 @@ func TestReservedFor(t *testing.T) {
 		err := errors.New(text)
 		if got := cri.ReservedFor(err); got != want || cri.IsNameReserved(err) != (want != "") {
 			t.Errorf("%s: reserved for %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestStartWithoutACaller(t *testing.T) {
+	const refusal = `failed to set removing state for container "4f1c": container is in starting state, can't be removed`
+	if !cri.IsStarting(fmt.Errorf("removing it: %w", errors.New(refusal))) || cri.IsStarting(errors.New("container is running")) || cri.IsStarting(nil) {
+		t.Error("IsStarting does not tell a container that is being started from others")
+	}
+	const exited = runtimeapi.ContainerState_CONTAINER_EXITED
+	for _, c := range []struct {
+		st   *runtimeapi.ContainerStatus
+		want bool
+	}{
+		{&runtimeapi.ContainerStatus{State: exited, Reason: "StartError", Message: "failed to create containerd task: failed to create shim task: context canceled: unknown"}, true},
+		{&runtimeapi.ContainerStatus{State: exited, Reason: "StartError", Message: "failed to create shim task: exec: no such file or directory: unknown"}, false},
+		{&runtimeapi.ContainerStatus{State: exited, Reason: "StartError", Message: "failed to create containerd task: failed to start shim: start failed: : signal: killed: unknown"}, true},
+		{&runtimeapi.ContainerStatus{State: exited, Reason: "Error", Message: "context canceled"}, false},
+		{&runtimeapi.ContainerStatus{State: runtimeapi.ContainerState_CONTAINER_CREATED}, false},
+	} {
+		if got := cri.StartCutOff(c.st); got != c.want {
+			t.Errorf("%v: cut off: %v, want %v", c.st, got, c.want)
 		}
 	}
 }

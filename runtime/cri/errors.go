@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // ErrUnimplemented is wrapped by the error of a call that the runtime does not know, such as RuntimeConfig on
@@ -66,6 +67,20 @@ func IsUnavailable(err error) bool { return err != nil && status.Code(err) == co
 // container, which may have exited or be in the making. The way out is to remove that one or to raise the attempt.
 func IsNameReserved(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "is reserved for")
+}
+
+// IsStarting reports whether err says that a container is being started at this moment. containerd goes on with a start
+// whose caller has died, for some seconds at most: then the container runs, or StartCutOff is true of it.
+func IsStarting(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "is in starting state")
+}
+
+// StartCutOff reports whether the runtime called off the start of a container because the caller that waited for it went
+// away: its process never ran, and that is no fault of the container's. containerd shows it as exited, with the error of
+// the call that it had under way: one that was canceled, or a program, its shim or runc, that it had killed.
+func StartCutOff(st *runtimeapi.ContainerStatus) bool {
+	return st.GetState() == runtimeapi.ContainerState_CONTAINER_EXITED && st.GetReason() == "StartError" &&
+		(strings.Contains(st.GetMessage(), context.Canceled.Error()) || strings.Contains(st.GetMessage(), "signal: killed"))
 }
 
 var reservedFor = regexp.MustCompile(`is reserved for "?([0-9A-Za-z_-]+)"?`)

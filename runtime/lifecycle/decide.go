@@ -193,6 +193,7 @@ func (r *round) decide() (State, string) {
 	if r.want == nil {
 		return r.vanish()
 	}
+	r.removeUnborn()
 	for _, sb := range r.sandboxes {
 		if sb.Ready && sb != r.home {
 			r.do(Action{Kind: StopSandbox, ID: sb.ID, UID: sb.UID, Why: r.whyStray(sb)})

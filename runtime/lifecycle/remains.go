@@ -58,6 +58,19 @@ func (r *round) stopStrays() (why string, stopping bool) {
 	return why + ": stopping " + strings.Join(slices.Compact(names), ", "), true
 }
 
+// removeUnborn removes what was created outside the home sandbox and does not run yet. The runtime goes on for a while
+// with a start whose caller has died, and refuses the removal for as long: nothing else is made before it is certain
+// that no old copy begins to run beside the new one.
+func (r *round) removeUnborn() {
+	var actions []Action
+	for _, c := range r.containers {
+		if c.State == ContainerCreated && !r.atHome(c) {
+			actions = append(actions, remove(c, r.whyStray(r.sandbox(c.SandboxID))))
+		}
+	}
+	r.together(actions)
+}
+
 // whyStray says why a sandbox is not the home of the wanted pod. nil stands for one that is not there.
 func (r *round) whyStray(sb *Sandbox) string {
 	switch {

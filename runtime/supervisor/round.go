@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/slipway-k8s/slipway/runtime/cgroup"
+	"github.com/slipway-k8s/slipway/runtime/cri"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
@@ -138,12 +139,15 @@ func (w *worker) failed(ctx context.Context, doing string, err error) rest {
 		return rest{}
 	}
 	r := w.paused()
-	if errors.Is(err, cgroup.ErrBusy) && w.pause < lastRetry { // no failure yet: processes are ending
-		return r
+	if cri.IsStarting(err) {
+		r.after = min(r.after, startingRetry)
+	}
+	if (errors.Is(err, cgroup.ErrBusy) || cri.IsStarting(err)) && w.pause < lastRetry {
+		return r // no failure yet: processes are ending, or the runtime has not given up the start of a killed supervisor
 	}
 	if w.failure != err.Error() {
 		w.failure = err.Error()
-		w.log.Warn(doing, "reason", w.failure, "retry", w.pause.String())
+		w.log.Warn(doing, "reason", w.failure, "retry", r.after.String())
 	}
 	w.publish()
 	return r

@@ -176,6 +176,14 @@ func (s *script) do(words []string) error {
 			return err
 		}
 		s.rt.StopTakes(arg(0), d, 0)
+	case "starts-hang": // CONTAINER DURATION: until their caller goes away, and that long afterwards
+		d, err := time.ParseDuration(arg(1))
+		if err != nil {
+			return err
+		}
+		s.rt.HangStarts(arg(0), d)
+	case "starts-work": // CONTAINER
+		s.rt.StartsWork(arg(0))
 	case "kill-pause":
 		if !s.rt.KillSandbox(arg(0) + "-" + nodeName) {
 			return errors.New("no such sandbox")

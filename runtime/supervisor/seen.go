@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/slipway-k8s/slipway/runtime/cri"
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
 )
@@ -103,7 +104,7 @@ func containerOf(c *runtimeapi.Container, st *runtimeapi.ContainerStatus) contai
 	out := container{preStop: notes[podspec.AnnotationPreStop], ports: notes[podspec.AnnotationPorts], user: userIn(st)}
 	out.Container = lifecycle.Container{
 		ID: c.GetId(), Name: c.GetMetadata().GetName(), SandboxID: c.GetPodSandboxId(), UID: c.GetLabels()[podspec.LabelPodUID],
-		Attempt: c.GetMetadata().GetAttempt(), State: stateOf(st.GetState()), Hash: notes[podspec.AnnotationContainerHash],
+		Attempt: c.GetMetadata().GetAttempt(), State: stateOf(st), Hash: notes[podspec.AnnotationContainerHash],
 		CreatedAt: instant(st.GetCreatedAt()), StartedAt: instant(st.GetStartedAt()), FinishedAt: instant(st.GetFinishedAt()),
 		ExitCode: st.GetExitCode(), Reason: st.GetReason(), Message: lastWords(st), ImageRef: st.GetImageRef(),
 		TerminationGrace: time.Duration(grace) * time.Second, Watched: notes[podspec.AnnotationWatched],
@@ -128,13 +129,15 @@ func instant(ns int64) time.Time {
 	return time.Unix(0, ns)
 }
 
-func stateOf(s runtimeapi.ContainerState) lifecycle.ContainerState {
-	switch s {
-	case runtimeapi.ContainerState_CONTAINER_CREATED:
+// stateOf takes a container whose start was cut off for what it was before: it has not failed, and what is created and
+// not started is made anew without a back-off and whatever the restart policy.
+func stateOf(st *runtimeapi.ContainerStatus) lifecycle.ContainerState {
+	switch s := st.GetState(); {
+	case s == runtimeapi.ContainerState_CONTAINER_CREATED, cri.StartCutOff(st):
 		return lifecycle.ContainerCreated
-	case runtimeapi.ContainerState_CONTAINER_RUNNING:
+	case s == runtimeapi.ContainerState_CONTAINER_RUNNING:
 		return lifecycle.ContainerRunning
-	case runtimeapi.ContainerState_CONTAINER_EXITED:
+	case s == runtimeapi.ContainerState_CONTAINER_EXITED:
 		return lifecycle.ContainerExited
 	default:
 		return lifecycle.ContainerUnknown

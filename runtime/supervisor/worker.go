@@ -17,6 +17,9 @@ const (
 	// pkg/kubelet/pod_workers.go:330).
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 10 * time.Second
+	// startingRetry is how often a container is tried to be removed at least while the runtime still starts it, on behalf
+	// of a supervisor that was killed: containerd gives up within a few seconds.
+	startingRetry = time.Second
 )
 
 // worker owns one full name: it observes, decides and acts, one step at a time, until its context ends.

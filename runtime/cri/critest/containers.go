@@ -62,23 +62,49 @@ func (r *Runtime) CreateContainer(_ context.Context, req *runtimeapi.CreateConta
 }
 
 // StartContainer implements the CRI.
-func (r *Runtime) StartContainer(_ context.Context, req *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
+func (r *Runtime) StartContainer(ctx context.Context, req *runtimeapi.StartContainerRequest) (*runtimeapi.StartContainerResponse, error) {
 	r.mu.Lock()
 	defer r.unlock()
 	c, err := r.findContainer(req.GetContainerId())
 	if err != nil {
 		return nil, err
 	}
-	if c.state != runtimeapi.ContainerState_CONTAINER_CREATED {
+	switch {
+	case c.starting:
+		return nil, status.Errorf(codes.Unknown, "failed to set starting state for container %q: container is already in starting state", c.id)
+	case c.state != runtimeapi.ContainerState_CONTAINER_CREATED:
 		return nil, status.Errorf(codes.Unknown, "failed to set starting state for container %q: container is in %s state", c.id, c.state)
 	}
+	if takes, hangs := r.hungStarts[c.config.GetMetadata().GetName()]; hangs {
+		return nil, r.giveUp(ctx, c, takes)
+	}
 	if err := r.start(c); err != nil {
-		c.state, c.reason, c.message, c.code, c.end = runtimeapi.ContainerState_CONTAINER_EXITED, "StartError", err.Error(), startError, r.now()
-		c.closeLog()
-		close(c.ended)
+		r.failStart(c, err)
 		return nil, status.Errorf(codes.Unknown, "failed to start container %q: %v", c.id, err)
 	}
 	return &runtimeapi.StartContainerResponse{}, nil
+}
+
+// giveUp waits until the caller of a start goes away, and lets the start end that long afterwards. The caller holds mu,
+// which is free meanwhile.
+func (r *Runtime) giveUp(ctx context.Context, c *container, takes time.Duration) error {
+	c.starting = true
+	r.unlock()
+	<-ctx.Done()
+	time.AfterFunc(takes, func() {
+		r.mu.Lock()
+		defer r.unlock()
+		c.starting = false
+		r.failStart(c, fmt.Errorf("failed to create containerd task: failed to create shim task: %w: unknown", context.Canceled))
+	})
+	r.mu.Lock()
+	return status.FromContextError(ctx.Err()).Err()
+}
+
+func (r *Runtime) failStart(c *container, err error) {
+	c.state, c.reason, c.message, c.code, c.end = runtimeapi.ContainerState_CONTAINER_EXITED, "StartError", err.Error(), startError, r.now()
+	c.closeLog()
+	close(c.ended)
 }
 
 func (r *Runtime) start(c *container) error {
@@ -158,6 +184,9 @@ func (r *Runtime) RemoveContainer(_ context.Context, req *runtimeapi.RemoveConta
 	r.mu.Lock()
 	defer r.unlock()
 	if c, err := r.findContainer(req.GetContainerId()); err == nil {
+		if c.starting {
+			return nil, status.Errorf(codes.Unknown, "failed to set removing state for container %q: container is in starting state, can't be removed", c.id)
+		}
 		r.remove(c)
 	}
 	return &runtimeapi.RemoveContainerResponse{}, nil

@@ -65,6 +65,21 @@ func (r *Runtime) StopTakes(containerName string, takes time.Duration, code int3
 	r.stops[containerName] = stop{takes, code}
 }
 
+// HangStarts makes starts of containers of that name from now on come to nothing: each lasts until its caller goes away,
+// and is given up that long afterwards. Until then the container can be neither started nor removed, as with containerd.
+func (r *Runtime) HangStarts(containerName string, givesUpAfter time.Duration) {
+	r.mu.Lock()
+	defer r.unlock()
+	r.hungStarts[containerName] = givesUpAfter
+}
+
+// StartsWork undoes HangStarts for starts from now on.
+func (r *Runtime) StartsWork(containerName string) {
+	r.mu.Lock()
+	defer r.unlock()
+	delete(r.hungStarts, containerName)
+}
+
 // OnExec says what a command in containers of that name answers.
 func (r *Runtime) OnExec(containerName string, run func(cmd []string) (*runtimeapi.ExecSyncResponse, error)) {
 	r.mu.Lock()

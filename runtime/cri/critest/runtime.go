@@ -75,6 +75,7 @@ type Runtime struct {
 	images     map[string]*runtimeapi.Image // by id
 	pulls      map[string]func() error
 	stops      map[string]stop
+	hungStarts map[string]time.Duration
 	execs      map[string]func([]string) (*runtimeapi.ExecSyncResponse, error)
 	faults     []*fault
 	calls      []Call
@@ -102,6 +103,7 @@ type container struct {
 	code                int32
 	reason, message     string
 	ignoresStop         bool
+	starting            bool          // its start has neither succeeded nor failed yet
 	log                 *os.File      // while it runs; nil without Options.Logs
 	ended               chan struct{} // closed once the container has left the running state
 }
@@ -119,8 +121,8 @@ func New(o Options) *Runtime {
 		names:   map[string]string{},
 		images:  map[string]*runtimeapi.Image{},
 		pulls:   map[string]func() error{},
-		stops:   map[string]stop{},
-		execs:   map[string]func([]string) (*runtimeapi.ExecSyncResponse, error){},
+		stops:   map[string]stop{}, hungStarts: map[string]time.Duration{},
+		execs: map[string]func([]string) (*runtimeapi.ExecSyncResponse, error){},
 	}
 	for _, ref := range o.Images {
 		r.AddImage(ref)

@@ -135,6 +135,33 @@ func TestSupervisorKilledAtAnyInstant(t *testing.T) {
 	})
 }
 
+// TestSupervisorKilledWhileStarting kills the supervisor while it starts a container that is never restarted. Whether the start goes on without it or is given up, which takes containerd some seconds: the container
+// runs in the end, once, and nothing is left of another one.
+func TestSupervisorKilledWhileStarting(t *testing.T) {
+	t.Parallel()
+	eachVersion(t, func(t *testing.T, n *podtest.Node) {
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		random, last := rand.New(rand.NewPCG(seed, 0)), ""
+		for round := range 8 {
+			manifest := podtest.Pod("web").Restart(corev1.RestartPolicyNever).Container("main", fmt.Sprint("print:", round), "forever").YAML()
+			n.Put("web.yaml", manifest)
+			n.WaitFor(fmt.Sprintf("a container of version %d", round), patience, func() (bool, string) {
+				all := n.Containers("web")
+				return len(all) > 0 && all[0].ID != last, n.Describe("web")
+			})
+			pause(t, time.Duration(random.Int64N(int64(100*time.Millisecond))))
+			n.KillSupervisor()
+			n.Supervise()
+			n.WaitFor(fmt.Sprintf("version %d alone", round), patience, func() (bool, string) {
+				all := n.Containers("web")
+				return len(all) == 1 && all[0].State == "running" && n.Log("web", "main") == fmt.Sprintln(round), n.Describe("web")
+			})
+			last = n.Containers("web")[0].ID
+		}
+	})
+}
+
 // pause lets time pass that is part of what is tested.
 func pause(t *testing.T, d time.Duration) {
 	t.Helper()
