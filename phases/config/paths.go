@@ -17,6 +17,7 @@ type Paths struct {
 	ImageArchives    string
 	Containerd       string // root of slipway's own containerd
 	ContainerdConfig string
+	Backups          string // of etcd and of the node; not init's, so that reset leaves it
 	LastGood         string // the supervisor's: the last version of each manifest that was ready
 
 	Run              string // /run/slipway: gone after a reboot
@@ -45,7 +46,8 @@ func NewPaths(instance string) Paths {
 	}
 	p := Paths{
 		Kubernetes: "/etc/kubernetes" + suffix, Kubelet: "/var/lib/kubelet" + suffix, EtcdData: "/var/lib/etcd" + suffix,
-		State: "/var/lib/slipway" + suffix, Run: "/run/slipway" + suffix, Logs: "/var/log/slipway" + suffix,
+		Backups: "/var/backups/slipway" + suffix,
+		State:   "/var/lib/slipway" + suffix, Run: "/run/slipway" + suffix, Logs: "/var/log/slipway" + suffix,
 		PodLogs: "/var/log/pods", ContainerLogs: "/var/log/containers",
 		Units: "/etc/systemd/system", ContainerdUnit: "slipway" + suffix + "-containerd.service", SupervisorUnit: "slipway" + suffix + ".service",
 	}

@@ -83,7 +83,10 @@ type Query struct {
 	Socket   string // of a runtime that the user brings, path without scheme; "" for slipway's own
 	Images   []string
 	Archives string
-	Pull     bool // whether the registry may be asked
+	Pull     bool     // whether the registry may be asked
+	Units    []string // of systemd, "firewalld.service"
+	Lookup   string   // a host name to resolve; "" for none
+	Etcd     ExternalEtcd
 }
 
 // Inspection is what was seen. It is plain data, so that the checks over it are pure.
@@ -106,6 +109,16 @@ type Inspection struct {
 	HostnameOK    bool     // resolves through the hosts file, no DNS is asked
 	MissingImages []string // neither in the store, nor in an archive, nor in a registry that answers
 	RegistryErr   string   // why the registry is no help for MissingImages; "" when there are none
+
+	KernelLacks    []string // options of its configuration, without CONFIG_; none where that cannot be read
+	CgroupVersion  int      // 1 or 2
+	Clock          Clock
+	Routes         []Route
+	Leftovers      []Owner // signs of software that is or was here and is not in the way
+	Units          map[string]UnitState
+	Lookup         Lookup        // of Query.Lookup
+	EtcdVersions   []EtcdVersion // of Query.Etcd, in its order
+	KubeletVersion string        // "v1.36.3"; "" where there is no kubelet
 }
 
 // Listener is who listens on a TCP port.
@@ -117,7 +130,7 @@ type Listener struct {
 }
 
 // PathState is what is at a path. Ours is set for what slipway recorded as its own.
-type PathState struct{ Exists, Dir, Empty, Ours bool }
+type PathState struct{ Exists, Dir, Empty, Link, Ours bool }
 
 // RuntimeState is what a user's runtime answered.
 type RuntimeState struct {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/slipway-k8s/slipway/phases/config"
@@ -30,6 +31,10 @@ type inspector struct {
 // Inspect takes a few milliseconds, save for images that are nowhere on the machine: their registry is then asked,
 // for up to registryTimeout.
 func (l *Live) Inspect(ctx context.Context, q Query) (*Inspection, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked := make(chan answers, 1)
+	go func() { asked <- l.inspect.ask(ctx, q) }() // ended by ctx or its own bounds, waited for below unless there is an error
 	seen, err := l.inspect.look(q)
 	if err != nil {
 		return nil, fmt.Errorf("inspecting the host: %w", err)
@@ -41,6 +46,8 @@ func (l *Live) Inspect(ctx context.Context, q Query) (*Inspection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inspecting the host: %w", err)
 	}
+	others := <-asked
+	seen.Lookup, seen.EtcdVersions, seen.KubeletVersion = others.lookup, others.etcd, others.kubelet
 	return seen, nil
 }
 
@@ -108,6 +115,28 @@ func (l *Live) missingImages(ctx context.Context, q Query) ([]string, string, er
 	return lost, reason, nil
 }
 
+// answers are those of others than the kernel and the disk.
+type answers struct {
+	lookup  Lookup
+	etcd    []EtcdVersion
+	kubelet string
+}
+
+// ask puts the questions side by side: each has a bound of its own.
+func (i inspector) ask(ctx context.Context, q Query) answers {
+	var a answers
+	var questions sync.WaitGroup
+	if q.Lookup != "" {
+		questions.Go(func() { a.lookup = lookUp(ctx, q.Lookup) })
+	}
+	if len(q.Etcd.Endpoints) > 0 {
+		questions.Go(func() { a.etcd = i.etcdVersions(ctx, q.Etcd) })
+	}
+	questions.Go(func() { a.kubelet = kubeletVersion(ctx) })
+	questions.Wait()
+	return a
+}
+
 func (i inspector) path(p string) string { return filepath.Join(i.root, p) }
 
 func (i inspector) read(p string) string {
@@ -143,6 +172,17 @@ func (i inspector) look(q Query) (*Inspection, error) {
 		Cgroups:     i.cgroupControllers(),
 		Owners:      i.owners(),
 		HostnameOK:  inHosts(i.read("/etc/hosts"), q.NodeName),
+		Clock:       askClock(),
+		Routes:      i.routes(),
+		Leftovers:   i.leftovers(systemLinks()),
+		Units:       map[string]UnitState{},
+	}
+	seen.KernelLacks, seen.CgroupVersion = kernelLacks(i.kernelConfig(seen.Kernel)), 1
+	if i.read("/sys/fs/cgroup/cgroup.controllers") != "" {
+		seen.CgroupVersion = 2
+	}
+	for _, name := range q.Units {
+		seen.Units[name] = i.unitState(name)
 	}
 	for _, each := range interfaces {
 		seen.Addresses = append(seen.Addresses, each.Addresses...)
@@ -169,7 +209,7 @@ func (i inspector) pathState(path string) PathState {
 	if !ok {
 		return PathState{}
 	}
-	state := PathState{Exists: true, Dir: info.IsDir(), Ours: i.ledger.Owns(path)}
+	state := PathState{Exists: true, Dir: info.IsDir(), Link: info.Mode()&fs.ModeSymlink != 0, Ours: i.ledger.Owns(path)}
 	if dir, err := os.Open(i.path(path)); state.Dir && err == nil {
 		defer dir.Close()
 		_, err := dir.Readdirnames(1)

@@ -18,22 +18,34 @@ const (
 	minMemoryMiB = 1700 // kubeadm's, constants.ControlPlaneMem
 	// minDiskMiB is etcd's default quota of 2 GiB (--quota-backend-bytes), which its database may grow to.
 	minDiskMiB = 2048
-	ipForward  = "net.ipv4.ip_forward"
+
+	ipForward    = "net.ipv4.ip_forward"
+	ipv6Forward  = "net.ipv6.conf.default.forwarding"
+	kubeletUnit  = "kubelet.service"
+	firewallUnit = "firewalld.service"
 )
+
+// minKernel is the oldest of kubeadm v1.36.3's list (system-validators v1.12.1). It refuses older ones and odd ones; an
+// older kernel with all that containers need runs a control plane.
+var minKernel = version.MustParseGeneric("5.4")
 
 // Check returns every problem, in a fixed order, and nothing else when the user lacks the rights.
 func Check(cfg *config.Cluster, seen *host.Inspection) []Problem {
 	if problems := checkPrivileges(seen); problems != nil {
 		return problems
 	}
-	return checkMachine(cfg, seen)
+	return append(checkMachine(cfg, seen), checkConfiguration(cfg)...)
 }
+
+// checkConfiguration has the checks that need no machine.
+func checkConfiguration(*config.Cluster) []Problem { return nil }
 
 func checkMachine(cfg *config.Cluster, seen *host.Inspection) []Problem {
 	var all []Problem
 	for _, check := range []func(*config.Cluster, *host.Inspection) []Problem{
 		checkOwners, checkSize, checkVersion, checkAddress, checkPorts, checkFiles, checkPrograms, checkRuntime,
-		checkImages, checkKernel, checkDisk, checkNames, checkProxy,
+		checkImages, checkKernel, checkDisk, checkNames, checkProxy, checkClock, checkRoutes, checkEndpoint, checkHostPaths, checkExternalEtcd,
+		checkKubelet, checkLaterPorts, checkLaterPrograms, checkLaterKernel, checkLeftovers,
 	} {
 		all = append(all, check(cfg, seen)...)
 	}
@@ -223,6 +235,13 @@ func checkKernel(cfg *config.Cluster, seen *host.Inspection) []Problem {
 	if lost != nil {
 		problems = append(problems, fatal("SystemVerification", "enable them on the kernel's command line, for example with cgroup_enable=memory",
 			"the kernel (%s) lacks the cgroup controllers %s", seen.Kernel, strings.Join(lost, ", ")))
+	}
+	if seen.KernelLacks != nil {
+		problems = append(problems, fatal("SystemVerification", "boot a kernel that has them",
+			"the kernel (%s) was built without %s, which containers need", seen.Kernel, strings.Join(seen.KernelLacks, ", ")))
+	}
+	if v, err := version.ParseGeneric(seen.Kernel); err == nil && v.LessThan(minKernel) {
+		problems = append(problems, warning("SystemVerification", "boot a newer kernel", "the kernel %s is older than %s, the oldest that Kubernetes is tested with", seen.Kernel, minKernel))
 	}
 	if seen.Swap {
 		problems = append(problems, warning("Swap", "turn it off with swapoff -a, or set memorySwap in the KubeletConfiguration",

@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
 )
@@ -32,10 +34,11 @@ func machine() *host.Inspection {
 		CPUs: 2, MemoryMiB: 1700, DiskFreeMiB: 2048, Kernel: "6.1.0", HostnameOK: true,
 		Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fd00::2")},
 		Listeners: map[uint16]host.Listener{},
-		Programs:  map[string]string{"containerd": "/usr/bin/containerd", "containerd-shim-runc-v2": "/usr/bin/containerd-shim-runc-v2", "runc": "/usr/sbin/runc"},
-		Paths:     map[string]host.PathState{},
-		Sysctls:   map[string]string{"net.ipv4.ip_forward": "0"},
-		Cgroups:   []string{"cpu", "cpuset", "devices", "freezer", "memory", "pids"},
+		Programs: map[string]string{"containerd": "/usr/bin/containerd", "containerd-shim-runc-v2": "/usr/bin/containerd-shim-runc-v2", "runc": "/usr/sbin/runc",
+			"losetup": "/usr/sbin/losetup", "mount": "/usr/bin/mount", "cp": "/usr/bin/cp"},
+		Paths:   map[string]host.PathState{},
+		Sysctls: map[string]string{"net.ipv4.ip_forward": "0"},
+		Cgroups: []string{"cpu", "cpuset", "devices", "freezer", "memory", "pids", "hugetlb", "io"}, CgroupVersion: 2,
 	}
 }
 
@@ -106,14 +109,19 @@ func TestCheck(t *testing.T) {
 			m.Paths["/etc/kubernetes/manifests/etcd.yaml"] = host.PathState{Exists: true, Ours: true}
 			m.Paths["/var/lib/etcd"] = host.PathState{Exists: true, Dir: true}
 		}, nil},
-		{"neither containerd nor runc", func(_ *config.Cluster, m *host.Inspection) { m.Programs = nil },
+		{"neither containerd nor runc", func(_ *config.Cluster, m *host.Inspection) {
+			delete(m.Programs, "containerd")
+			delete(m.Programs, "containerd-shim-runc-v2")
+			delete(m.Programs, "runc")
+		},
 			[]string{
 				"error [FileExisting-containerd] there is no containerd on PATH: install it, with apt-get install containerd or dnf install containerd, or use a running runtime with --cri-socket",
 				"error [FileExisting-containerd-shim-runc-v2] there is no containerd-shim-runc-v2 on PATH: install it, with apt-get install containerd or dnf install containerd, or use a running runtime with --cri-socket",
 				"error [FileExisting-runc] there is no runc on PATH: install it, with apt-get install runc or dnf install runc, or use a running runtime with --cri-socket",
 			}},
 		{"a runtime of the user's that does not answer", func(c *config.Cluster, m *host.Inspection) {
-			c.CRISocket, m.Programs, m.Runtime = "unix:///run/crio.sock", nil, host.RuntimeState{Err: "connection refused"}
+			delete(m.Programs, "containerd")
+			c.CRISocket, m.Runtime = "unix:///run/crio.sock", host.RuntimeState{Err: "connection refused"}
 		}, []string{"error [CRI] the container runtime at unix:///run/crio.sock does not answer: connection refused: start it, or leave out --cri-socket to use slipway's own containerd"}},
 		{"a runtime with another cgroup driver", func(c *config.Cluster, m *host.Inspection) {
 			c.CRISocket, m.Runtime = "unix:///s", host.RuntimeState{Name: "containerd", Version: "v2.1.0", CgroupDriver: "cgroupfs"}
@@ -130,7 +138,7 @@ func TestCheck(t *testing.T) {
 		}, []string{"error [ImagePull] missing images: r/etcd:1, r/api:1 (registry r did not answer within 3s): bring them in one of three ways: " +
 			"put docker or OCI archives into /var/lib/slipway/images, load them with `slipway images load FILE`, or make the registry reachable (another one: --image-repository)"}},
 		{"a kernel without controllers", func(_ *config.Cluster, m *host.Inspection) {
-			m.Cgroups = []string{"cpu", "cpuset", "devices", "freezer"}
+			m.Cgroups = []string{"cpu", "cpuset", "devices", "freezer", "hugetlb", "io"}
 		},
 			[]string{"error [SystemVerification] the kernel (6.1.0) lacks the cgroup controllers memory, pids: enable them on the kernel's command line, for example with cgroup_enable=memory"}},
 		{"swap", func(_ *config.Cluster, m *host.Inspection) { m.Swap = true },
@@ -156,15 +164,20 @@ func TestCheck(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c, m := cluster(), machine()
 			tc.change(c, m)
-			var got []string
-			for _, p := range Check(c, m) {
-				got = append(got, p.Severity.String()+" "+p.String())
-			}
+			got := texts(Check(c, m))
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("problems differ (-want +got):\n%s", diff)
 			}
 		})
 	}
+}
+
+func texts(problems []Problem) []string {
+	var all []string
+	for _, p := range problems {
+		all = append(all, p.Severity.String()+" "+p.String())
+	}
+	return all
 }
 
 func TestPortsFollowExtraArgs(t *testing.T) {
@@ -176,7 +189,7 @@ func TestPortsFollowExtraArgs(t *testing.T) {
 		{Name: "listen-client-urls", Value: "https://127.0.0.1:22379,https://[fd00::2]:22378"},
 		{Name: "listen-metrics-urls", Value: "http://127.0.0.1:22381"},
 	}
-	want := []uint16{7443, 20259, 22379, 22378, 2380, 22381}
+	want := []uint16{7443, 20259, 22379, 22378, 2380, 22381, 10250, 10248, 10249, 10256}
 	if got := Question(c).Ports; !slices.Equal(got, want) {
 		t.Errorf("ports %v, want %v", got, want)
 	}
@@ -187,15 +200,22 @@ func TestQuestionFollowsTheConfiguration(t *testing.T) {
 	c.CRISocket, c.ImagePullPolicy = "unix:///run/crio.sock", corev1.PullNever
 	c.Etcd = config.Etcd{External: &config.ExternalEtcd{}}
 	want := host.Query{
-		Ports:    []uint16{6443, 10257, 10259},
+		Ports:    []uint16{6443, 10257, 10259, 10250, 10248, 10249, 10256},
+		Programs: []string{"losetup", "mount", "cp"},
 		Paths:    []string{"/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/manifests/kube-controller-manager.yaml", "/etc/kubernetes/manifests/kube-scheduler.yaml"},
-		Sysctls:  []string{"net.ipv4.ip_forward"},
+		Sysctls:  []string{"net.ipv4.ip_forward", "net.ipv6.conf.default.forwarding"},
+		Units:    []string{"kubelet.service", "firewalld.service"},
 		NodeName: "node-1", Socket: "/run/crio.sock", Archives: "/var/lib/slipway/images",
 		Images: []string{"r/pause:1", "r/api:1", "r/cm:1", "r/s:1"},
 	}
 	if diff := cmp.Diff(want, Question(c)); diff != "" {
 		t.Errorf("question differs (-want +got):\n%s", diff)
 	}
+}
+
+// empty is a disk with nothing on it.
+func empty(t *testing.T) artifact.Store {
+	return artifact.NewOverlay(artifact.Disk{Root: t.TempDir()})
 }
 
 // inspected is a host that has been looked at.
@@ -225,7 +245,7 @@ func TestPhaseIgnoresByName(t *testing.T) {
 		m.CPUs, m.Swap = 1, true
 		m.Listeners[6443] = host.Listener{Address: "0.0.0.0:6443", PID: 42, Program: "nginx"}
 		warnings := 0
-		err := New().Run(t.Context(), &phases.Env{Config: c, Host: inspected{seen: m}, Report: func(e phases.Event) {
+		err := New().Run(t.Context(), &phases.Env{Config: c, Host: inspected{seen: m}, Files: empty(t), Now: time.Now, Report: func(e phases.Event) {
 			if e.Kind == phases.Warning {
 				warnings++
 			}
@@ -249,7 +269,7 @@ func TestPhaseIgnoresByName(t *testing.T) {
 func TestPhaseIgnoresMissingRights(t *testing.T) {
 	c, m := cluster(), machine()
 	m.EUID = 1000
-	env := &phases.Env{Config: c, Host: inspected{seen: m}, Report: func(phases.Event) {}}
+	env := &phases.Env{Config: c, Host: inspected{seen: m}, Files: empty(t), Now: time.Now, Report: func(phases.Event) {}}
 	if err := New().Run(t.Context(), env); err == nil || !strings.Contains(err.Error(), "IsPrivilegedUser") {
 		t.Errorf("got %v", err)
 	}

@@ -32,7 +32,7 @@ func run(ctx context.Context, env *phases.Env) error {
 	seen, err := env.Host.Inspect(ctx, Question(cfg))
 	if errors.Is(err, host.ErrNotInspected) {
 		env.Report(phases.Event{Kind: phases.Note, Text: "would check this machine"})
-		return nil
+		return judge(checkConfiguration(cfg), cfg.IgnorePreflightErrors, env.Report)
 	}
 	if err != nil {
 		return err
@@ -41,7 +41,8 @@ func run(ctx context.Context, env *phases.Env) error {
 	if err := judge(checkPrivileges(seen), cfg.IgnorePreflightErrors, env.Report); err != nil {
 		return err
 	}
-	return judge(checkMachine(cfg, seen), cfg.IgnorePreflightErrors, env.Report)
+	problems := slices.Concat(checkMachine(cfg, seen), checkConfiguration(cfg), Certificates(env.Files, cfg, env.Now()))
+	return judge(problems, cfg.IgnorePreflightErrors, env.Report)
 }
 
 // Severity says whether a problem ends init.
@@ -66,6 +67,7 @@ type Problem struct {
 	Severity Severity
 	Message  string // what is wrong, with its evidence
 	Fix      string // what to do
+	Later    bool   // of no consequence before this node gets a kubelet, or pods with a network of their own
 }
 
 // String is "[NAME] message: fix".
@@ -120,7 +122,9 @@ func ignores(ignored []string, name string) bool {
 func Question(cfg *config.Cluster) host.Query {
 	q := host.Query{
 		Paths:    manifests(cfg),
-		Sysctls:  []string{ipForward},
+		Sysctls:  []string{ipForward, ipv6Forward},
+		Units:    []string{kubeletUnit, firewallUnit},
+		Lookup:   endpointLookup(cfg),
 		NodeName: cfg.NodeName,
 		Socket:   host.SocketPath(cfg.CRISocket),
 		Images:   supervisor.Images(cfg),
@@ -130,8 +134,25 @@ func Question(cfg *config.Cluster) host.Query {
 	for _, p := range ports(cfg) {
 		q.Ports = append(q.Ports, p.number)
 	}
+	for _, p := range laterPorts {
+		q.Ports = append(q.Ports, p.number)
+	}
 	if cfg.CRISocket == "" {
 		q.Programs = []string{"containerd", "containerd-shim-runc-v2", "runc"}
+	}
+	q.Programs = append(q.Programs, laterPrograms...)
+	for _, c := range []config.Component{cfg.APIServer, cfg.ControllerManager, cfg.Scheduler} {
+		for _, v := range c.ExtraVolumes {
+			q.Paths = append(q.Paths, v.HostPath)
+		}
+	}
+	if etcd := cfg.Etcd.External; etcd != nil {
+		q.Etcd = host.ExternalEtcd{Endpoints: etcd.Endpoints, CAFile: etcd.CAFile, CertFile: etcd.CertFile, KeyFile: etcd.KeyFile}
+		for _, path := range []string{etcd.CAFile, etcd.CertFile, etcd.KeyFile} {
+			if path != "" {
+				q.Paths = append(q.Paths, path)
+			}
+		}
 	}
 	if cfg.Etcd.Local != nil {
 		q.Disk = cfg.Etcd.Local.DataDir

@@ -93,11 +93,11 @@ func TestDamagedCertificates(t *testing.T) {
 		files map[string][]byte
 		says  []string
 	}{
-		"truncated CA": {map[string][]byte{"ca.crt": ca.crt[:len(ca.crt)/2], "ca.key": ca.pem}, []string{"phase certs/ca: ", pkiDirectory + "/ca.crt"}},
+		"truncated CA": {map[string][]byte{"ca.crt": ca.crt[:len(ca.crt)/2], "ca.key": ca.pem}, []string{"phase preflight: ", "[Certificates] ", pkiDirectory + "/ca.crt"}},
 		"key of another": {map[string][]byte{"ca.crt": ca.crt, "ca.key": other.pem},
-			[]string{"phase certs/ca: ", pkiDirectory + "/ca.key", "do not belong together"}},
+			[]string{"phase preflight: ", "[Certificates] ", pkiDirectory + "/ca.key", "do not belong together"}},
 		"expired CA": {map[string][]byte{"ca.crt": old.crt, "ca.key": old.pem},
-			[]string{"phase certs/ca: ", pkiDirectory + "/ca.crt", "expired"}},
+			[]string{"phase preflight: ", "[Certificates] ", pkiDirectory + "/ca.crt", "expired"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			place(t, c.files)

@@ -1,0 +1,149 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+	"google.golang.org/protobuf/encoding/protowire"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// The keys, behind whatever prefix the API server was given, of the objects that are looked at.
+const (
+	namespaceKey     = "/namespaces/kube-system"
+	trustKey         = "/configmaps/kube-system/kube-root-ca.crt"
+	configurationKey = "/configmaps/kube-system/kubeadm-config"
+)
+
+// openTimeout bounds the wait for a database that a running etcd holds.
+const openTimeout = time.Second
+
+// ErrInUse is the answer about a database that etcd has open.
+var ErrInUse = errors.New("etcd has it open")
+
+// Database returns what the database of a member that does not run holds: DIR/member/snap/db. It has no sum to verify.
+func Database(path string) (Info, error) {
+	info, err := contents(path)
+	if err != nil {
+		return Info{}, fmt.Errorf("etcd's database %s: %w", path, err)
+	}
+	return info, nil
+}
+
+// contents walks the database's keys in the order of their revisions.
+func contents(path string) (info Info, err error) {
+	defer func() { // bbolt's answer to a page that makes no sense
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the database is damaged: %v", r)
+		}
+	}()
+	db, err := bbolt.Open(path, 0o400, &bbolt.Options{ReadOnly: true, Timeout: openTimeout})
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		return Info{}, ErrInUse
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("opening the database: %w", cause(err))
+	}
+	defer db.Close()
+	err = db.View(func(tx *bbolt.Tx) error {
+		keys := tx.Bucket([]byte("key"))
+		if keys == nil {
+			return errors.New("the database is none of etcd's: it has no bucket \"key\"")
+		}
+		live := map[string]struct{}{}
+		var namespace, trust, configuration []byte
+		err := keys.ForEach(func(revision, value []byte) error {
+			// etcd v3.6 server/storage/mvcc/revision.go: main, "_", sub; and "t" behind a deletion.
+			if len(revision) < 17 {
+				return fmt.Errorf("the database is damaged: a revision of %d bytes", len(revision))
+			}
+			info.Revision = max(info.Revision, int64(binary.BigEndian.Uint64(revision)))
+			key, stored, err := keyValue(value)
+			if err != nil {
+				return err
+			}
+			if key == "" { // what a restore that raised the revision leaves
+				return nil
+			}
+			if len(revision) > 17 {
+				delete(live, key)
+				stored = nil
+			} else {
+				live[key] = struct{}{}
+			}
+			for suffix, into := range map[string]*[]byte{namespaceKey: &namespace, trustKey: &trust, configurationKey: &configuration} {
+				if strings.HasSuffix(key, suffix) {
+					*into = append([]byte(nil), stored...)
+				}
+			}
+			return nil
+		})
+		info.Keys = len(live)
+		info.Cluster = NamespaceUID(namespace)
+		info.Trust = configMapValue(trust, "ca.crt")
+		info.Configuration = configMapValue(configuration, "ClusterConfiguration")
+		return err
+	})
+	return info, err
+}
+
+// keyValue takes an encoded mvccpb.KeyValue apart: the key is its field 1, the value 5.
+func keyValue(data []byte) (key string, value []byte, err error) {
+	for len(data) > 0 {
+		id, kind, n := protowire.ConsumeTag(data)
+		if n < 0 {
+			return "", nil, fmt.Errorf("the database is damaged: %w", protowire.ParseError(n))
+		}
+		data = data[n:]
+		if n = protowire.ConsumeFieldValue(id, kind, data); n < 0 {
+			return "", nil, fmt.Errorf("the database is damaged: %w", protowire.ParseError(n))
+		}
+		if kind == protowire.BytesType {
+			content, _ := protowire.ConsumeBytes(data)
+			switch id {
+			case 1:
+				key = string(content)
+			case 5:
+				value = content
+			}
+		}
+		data = data[n:]
+	}
+	return key, value, nil
+}
+
+// object is what slipway looks at: both can decode themselves.
+type object interface{ Unmarshal([]byte) error }
+
+// decode decodes a stored object, as protobuf or as JSON. It reports false for what is encrypted, and for nothing.
+func decode(stored []byte, into object) bool {
+	if raw, ok := strings.CutPrefix(string(stored), "k8s\x00"); ok {
+		var wrapped runtime.Unknown
+		return wrapped.Unmarshal([]byte(raw)) == nil && into.Unmarshal(wrapped.Raw) == nil
+	}
+	return len(stored) > 0 && stored[0] == '{' && json.Unmarshal(stored, into) == nil
+}
+
+// NamespaceUID returns the UID of a namespace as the API server stores it; "" where it cannot be read.
+func NamespaceUID(stored []byte) string {
+	var namespace corev1.Namespace
+	if !decode(stored, &namespace) {
+		return ""
+	}
+	return string(namespace.UID)
+}
+
+func configMapValue(stored []byte, name string) []byte {
+	var m corev1.ConfigMap
+	if !decode(stored, &m) || m.Data[name] == "" {
+		return nil
+	}
+	return []byte(m.Data[name])
+}
