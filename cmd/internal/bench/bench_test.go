@@ -187,7 +187,6 @@ func prepare(ctx context.Context, t *testing.T) *bench {
 const (
 	kubeadmDefault = iota
 	kubeadmECDSA
-	kubeadmWhole
 	slipwayShared
 	slipwayOwn
 	floorAtOnce
@@ -196,9 +195,8 @@ const (
 
 func (b *bench) contenders() []contender {
 	return []contender{
-		kubeadmDefault: b.kubeadmInit("kubeadm init, kubelet", "RSA-2048", laterPhases),
-		kubeadmECDSA:   b.kubeadmInit("kubeadm init, kubelet, ECDSA keys as slipway's", "ECDSA-P256", laterPhases),
-		kubeadmWhole:   b.kubeadmInit("kubeadm init, kubelet, every phase but the add-ons", "RSA-2048", addOns),
+		kubeadmDefault: b.kubeadmInit("kubeadm init, kubelet", "RSA-2048"),
+		kubeadmECDSA:   b.kubeadmInit("kubeadm init, kubelet, ECDSA keys as slipway's", "ECDSA-P256"),
 		slipwayShared:  b.slipwayInit("slipway init, same containerd", "--cri-socket", "unix://"+b.engine.socket),
 		slipwayOwn:     b.slipwayInit("slipway init, starts its own containerd, imports the images from archives", "--image-archives", b.archives()),
 		floorAtOnce:    b.byHand("by hand: four processes at once", false),
@@ -330,7 +328,7 @@ func (b *bench) renders(ctx context.Context, t *testing.T) (r rendered, err erro
 		if err := os.Mkdir(scratch, 0o700); err != nil {
 			return r, err
 		}
-		_, kubeadm, err := command(ctx, append(b.kubeadmEnv(), "KUBEADM_INIT_DRYRUN_DIR="+scratch), b.kubeadmArgv(config, laterPhases, "--dry-run")...)
+		_, kubeadm, err := command(ctx, append(b.kubeadmEnv(), "KUBEADM_INIT_DRYRUN_DIR="+scratch), b.kubeadmArgv(config, "--dry-run")...)
 		if err := errors.Join(err, os.RemoveAll(scratch)); err != nil {
 			return r, err
 		}

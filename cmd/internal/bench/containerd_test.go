@@ -33,7 +33,7 @@ func startEngine(ctx context.Context, dir, archives string) (*engine, error) {
 	}
 	e := &engine{socket: filepath.Join(dir, "c.sock"), root: filepath.Join(dir, "root"), state: filepath.Join(dir, "state")}
 	config := containerd.Config(containerd.ConfigOptions{
-		Root: e.root, State: e.state, Socket: e.socket, SandboxImage: "registry.k8s.io/pause:3.10.2",
+		Root: e.root, State: e.state, Socket: e.socket, SandboxImage: registry + pauseImage,
 		Facts: facts, CNIConfDir: filepath.Join(dir, "cni"),
 	})
 	path := filepath.Join(dir, "containerd.toml")
@@ -74,8 +74,23 @@ func (e *engine) fill(ctx context.Context, archives string) error {
 			return err
 		}
 	}
+	// kubeadm looks for the add-ons' images before it does anything, and what their pods do afterwards is not measured:
+	// a stand-in by their name is enough, and leaves this machine's packet filter alone.
+	for _, ref := range []string{"kube-proxy:" + kubernetesVersion, "coredns/coredns:" + corednsVersion} {
+		argv := []string{"ctr", "--address", e.socket, "--namespace", "k8s.io", "images", "tag", registry + pauseImage, registry + ref}
+		if printed, _, err := command(ctx, nil, argv...); err != nil {
+			return fmt.Errorf("naming a stand-in for %s: %w: %v", ref, err, printed)
+		}
+	}
 	return nil
 }
+
+const (
+	registry          = "registry.k8s.io/"
+	pauseImage        = "pause:3.10.2"
+	kubernetesVersion = "v1.36.3"
+	corednsVersion    = "v1.14.2"
+)
 
 // clear kills and removes every pod. Graceful ends would only cost time: an API server without its etcd takes a minute.
 func (e *engine) clear(ctx context.Context) error {

@@ -12,21 +12,13 @@ import (
 	"time"
 )
 
-const (
-	// laterPhases are those of kubeadm that slipway has no counterpart of. Without them kubeadm init does what slipway
-	// init does: preflight, certs, kubeconfig, etcd, control-plane, kubelet-start, wait-control-plane.
-	laterPhases = "upload-config,upload-certs,mark-control-plane,bootstrap-token,kubelet-finalize,addon,show-join-command"
-	// addOns need images that a control plane does not.
-	addOns = "addon"
-)
-
 // ignoredChecks are of kubeadm's preflight. This project's machines have cgroups of version 1, which SystemVerification
 // warns of or refuses, and pods with a network of their own, which need forwarding, are not measured.
 const ignoredChecks = "SystemVerification,FileContent--proc-sys-net-ipv4-ip_forward"
 
 // kubeadmConfig gives kubeadm all that would otherwise cost it time: the version instead of a question to the network,
-// no images of add-ons, an address for the kubelet instead of a look-up in DNS. The kubelet is told to accept a machine
-// like this one and to leave iptables alone.
+// an address for the kubelet instead of a look-up in DNS. The kubelet is told to accept a machine like this one and to
+// leave iptables alone.
 const kubeadmConfig = `apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
 nodeRegistration:
@@ -38,8 +30,6 @@ apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
 kubernetesVersion: %[3]s
 encryptionAlgorithm: %[4]s
-dns: {disabled: true}
-proxy: {disabled: true}
 ---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -59,9 +49,9 @@ func (b *bench) kubeadmConfigFile(algorithm string) (string, error) {
 	return path, nil
 }
 
-// kubeadmInit is `kubeadm init` without some phases, and a kubelet that starts when kubeadm has configured it, as its
+// kubeadmInit is `kubeadm init` with all its phases, and a kubelet that starts when kubeadm has configured it, as its
 // unit would.
-func (b *bench) kubeadmInit(name, algorithm, skip string) contender {
+func (b *bench) kubeadmInit(name, algorithm string) contender {
 	var kubelet *process
 	return contender{
 		name: name,
@@ -80,7 +70,7 @@ func (b *bench) kubeadmInit(name, algorithm, skip string) contender {
 					cancel(err)
 				}
 			}()
-			o, err := timed(ctx, b.kubeadmEnv(), b.kubeadmArgv(config, skip)...)
+			o, err := timed(ctx, b.kubeadmEnv(), b.kubeadmArgv(config)...)
 			if err != nil {
 				cancel(nil)
 			}
@@ -104,9 +94,8 @@ func (b *bench) kubeadmInit(name, algorithm, skip string) contender {
 	}
 }
 
-func (b *bench) kubeadmArgv(config, skip string, more ...string) []string {
-	return append([]string{b.program("kubeadm"), "init", "--config", config, "--skip-phases", skip,
-		"--ignore-preflight-errors", ignoredChecks}, more...)
+func (b *bench) kubeadmArgv(config string, more ...string) []string {
+	return append([]string{b.program("kubeadm"), "init", "--config", config, "--ignore-preflight-errors", ignoredChecks}, more...)
 }
 
 // kubeadmEnv lets kubeadm find the kubelet, whose version it asks for.

@@ -19,12 +19,12 @@ import (
 
 // The targets of the project.
 const (
-	initTarget     = 0.65 // of kubeadm's time
-	readyTarget    = 1.3  // times the floor
-	renderTarget   = 60   // ms
-	residentTarget = 30   // MB
-	idleTarget     = 0.5  // percent of a core
-	binaryTarget   = 40   // MB
+	initTarget     = 0.7 // of kubeadm's time, both with all phases
+	readyTarget    = 1.3 // times the floor
+	renderTarget   = 60  // ms
+	residentTarget = 30  // MB
+	idleTarget     = 0.5 // percent of a core
+	binaryTarget   = 40  // MB
 )
 
 // report is everything that was measured.
@@ -72,7 +72,6 @@ func (r report) String() string {
 func (r report) targets() string {
 	ours, theirs := median(series(r.outcomes[slipwayShared], whole)), median(series(r.outcomes[kubeadmDefault], whole))
 	equal := median(series(r.outcomes[kubeadmECDSA], whole))
-	full := median(series(r.outcomes[kubeadmWhole], whole))
 	up, floor := median(series(r.outcomes[slipwayShared], ready)), median(series(r.outcomes[floorAtOnce], ready))
 	work, theirWork := median(series(r.outcomes[slipwayShared], atWork)), median(series(r.outcomes[kubeadmDefault], atWork))
 	dry, kubeadmDry := median(r.renders.Slipway), median(r.renders.Kubeadm)
@@ -80,7 +79,6 @@ func (r report) targets() string {
 	return table([]string{"what", "slipway", "beside it", "figure", "target"}, [][]string{
 		{"init, images in the store, of kubeadm's time", duration(ours), duration(theirs), fmt.Sprintf("%.2f", ratio(ours, theirs)), target(ratio(ours, theirs), initTarget, "%.2f")},
 		{"the same, kubeadm with ECDSA keys", duration(ours), duration(equal), fmt.Sprintf("%.2f", ratio(ours, equal)), "–"},
-		{"the same, kubeadm with every phase but the add-ons", duration(ours), duration(full), fmt.Sprintf("%.2f", ratio(ours, full)), "–"},
 		{"both controllers hold their leases, of kubeadm's time", duration(work), duration(theirWork), fmt.Sprintf("%.2f", ratio(work, theirWork)), "–"},
 		{"/readyz ok, times the floor", duration(up), duration(floor), fmt.Sprintf("%.2f", ratio(up, floor)), target(ratio(up, floor), readyTarget, "%.1f")},
 		{"init --dry-run", duration(dry), duration(kubeadmDry), duration(dry), target(dry.Seconds()*1000, renderTarget, "%.0f ms")},
@@ -209,7 +207,7 @@ func (b *bench) machine(ctx context.Context) []string {
 	return append(hardware(),
 		fmt.Sprintf("- slipway at commit %s; containerd %s, Kubernetes %s", commit(ctx, b.repository), b.engine.version, b.kubernetes),
 		fmt.Sprintf("- command: go test -tags bench -count=1 -timeout 60m -v ./cmd/internal/bench/ -runs %d", b.runs),
-		"- kubeadm, where nothing else is said, without the phases "+strings.ReplaceAll(laterPhases, ",", ", "),
+		"- kubeadm and slipway with all their phases; the images of the add-ons are stand-ins, since neither command runs them",
 	)
 }
 
