@@ -57,7 +57,7 @@ up: runtime build images ## turn this machine into a control-plane node (as root
 	bin/slipway init --image-archives "$(CURDIR)/bin/images" $(INIT)
 	@kubectl=$$(command -v kubectl || true); \
 	echo; echo "Use the cluster:"; \
-	echo "  export KUBECONFIG=/etc/kubernetes/super-admin.conf"; \
+	echo "  export KUBECONFIG=/etc/kubernetes/admin.conf"; \
 	echo "  $${kubectl:-bin/k8s/kubectl} get --raw '/readyz?verbose'"; \
 	echo "  bin/slipway status"; \
 	echo "Take it away again: make down"
