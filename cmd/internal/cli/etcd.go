@@ -22,7 +22,7 @@ func newEtcd(std Streams, g *global) *cobra.Command {
 		Long: "A snapshot is all that the cluster's API holds, at one revision, and nothing of the node's files. To move a cluster to another\n" +
 			"machine, or to be safe from the loss of this one, use slipway backup.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	snapshots.AddCommand(newSnapshotSave(std, g), newSnapshotList(std, g))
+	snapshots.AddCommand(newSnapshotSave(std, g), newSnapshotList(std, g), newSnapshotRestore(std, g))
 	cmd.AddCommand(snapshots)
 	return cmd
 }
