@@ -65,6 +65,11 @@ func issueAuthority(r Request, key crypto.Signer) ([]byte, error) {
 // sign makes the certificate; a nil parent makes it an authority that signs itself. The fields are kubeadm's:
 // v1.36.3 util/pkiutil/pki_helpers.go, NewSignedCert and NewSelfSignedCACert.
 func sign(r Request, pub crypto.PublicKey, parent *x509.Certificate, key crypto.Signer) ([]byte, error) {
+	return signAs(r, pub, parent, key, parent == nil)
+}
+
+// signAs is sign for either: authority says which.
+func signAs(r Request, pub crypto.PublicKey, parent *x509.Certificate, key crypto.Signer, authority bool) ([]byte, error) {
 	// 63 bits, never zero: uniform in [1, MaxInt64).
 	serial, err := rand.Int(rand.Reader, big.NewInt(math.MaxInt64-1))
 	if err != nil {
@@ -84,9 +89,11 @@ func sign(r Request, pub crypto.PublicKey, parent *x509.Certificate, key crypto.
 	for _, addr := range addresses {
 		template.IPAddresses = append(template.IPAddresses, net.IP(addr.AsSlice()))
 	}
-	if parent == nil {
+	if authority {
 		template.IsCA = true
 		template.KeyUsage |= x509.KeyUsageCertSign
+	}
+	if parent == nil {
 		parent = template
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)

@@ -25,6 +25,7 @@ var update = flag.Bool("update", false, "rewrite the expected outputs in testdat
 // The scripts run these programs:
 //
 //	slipway    the real main
+//	reveal     is slipway, for a command that exists to print a secret
 //	nobody     drops root's rights, then is slipway
 //	tree       lists what is below a directory, with modes
 //
@@ -32,7 +33,7 @@ var update = flag.Bool("update", false, "rewrite the expected outputs in testdat
 //
 //	exits N COMMAND...   runs a command and wants exit code N
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"slipway": slipway, "nobody": nobody, "tree": tree})
+	testscript.Main(m, map[string]func(){"slipway": slipway, "reveal": reveal, "nobody": nobody, "tree": tree})
 }
 
 func TestScript(t *testing.T) {
@@ -56,6 +57,10 @@ executable: /usr/local/bin/slipway
 func slipway() {
 	out, errs := &guard{to: os.Stdout}, &guard{to: os.Stderr}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Streams{In: os.Stdin, Out: out, Err: errs, Environ: os.Environ()}))
+}
+
+func reveal() {
+	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()}))
 }
 
 // guard ends the program that prints a secret.
