@@ -18,11 +18,12 @@ import (
 )
 
 // bareWatcher makes the CRI calls that no watcher can do without, and nothing else: no look at the runtime, no
-// directories, no cgroups, no hosts file.
+// directories, no cgroups, no hosts file. With a recording its calls ask for the same as slipway's.
 type bareWatcher struct {
-	node   *podtest.Node
-	socket string // the node's, or a proxy's
-	client *cri.Client
+	node     *podtest.Node
+	socket   string // the node's, or a proxy's
+	client   *cri.Client
+	recorded *recording // nil: they ask for as little as possible
 
 	mu   sync.Mutex
 	pods map[string]*barePod
@@ -35,7 +36,25 @@ type barePod struct {
 	attempt            uint32
 }
 
-func (b *bareWatcher) kind() watcherKind { return barePods }
+func (b *bareWatcher) kind() watcherKind {
+	if b.recorded != nil {
+		return samePods
+	}
+	return barePods
+}
+
+// prepare makes what the requests name, which is not measured.
+func (b *bareWatcher) prepare(pods ...string) error {
+	if b.recorded == nil {
+		return os.MkdirAll(b.logs(), 0o755)
+	}
+	for _, pod := range pods {
+		if err := b.recorded.prepare(b.node.PodName(pod)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (b *bareWatcher) start(ctx context.Context) (err error) {
 	b.pods = map[string]*barePod{}
@@ -46,9 +65,6 @@ func (b *bareWatcher) start(ctx context.Context) (err error) {
 func (b *bareWatcher) stop() { b.client.Close() }
 
 func (b *bareWatcher) add(ctx context.Context, pods ...string) error {
-	if err := os.MkdirAll(b.logs(), 0o755); err != nil {
-		return err
-	}
 	var group errgroup.Group
 	for _, pod := range pods {
 		group.Go(func() error { return b.run(ctx, pod, 1) })
@@ -97,16 +113,10 @@ func (b *bareWatcher) pod(name string) *barePod {
 }
 
 func (b *bareWatcher) run(ctx context.Context, pod string, version int) (err error) {
-	name := b.node.PodName(pod)
-	p := &barePod{version: version, config: &runtimeapi.PodSandboxConfig{
-		Metadata:     &runtimeapi.PodSandboxMetadata{Name: name, Namespace: "default", Uid: fmt.Sprintf("%s-%d", pod, version)},
-		LogDirectory: b.logs(),
-		Labels:       map[string]string{"io.kubernetes.pod.name": name},
-		Linux: &runtimeapi.LinuxPodSandboxConfig{
-			CgroupParent:    b.node.Cgroup + "/bare",
-			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: hostNetwork()},
-		},
-	}}
+	p := &barePod{version: version}
+	if p.config, err = b.sandboxConfig(pod, version); err != nil {
+		return err
+	}
 	if p.sandbox, err = b.client.RunPodSandbox(ctx, p.config, ""); err != nil {
 		return err
 	}
@@ -116,16 +126,42 @@ func (b *bareWatcher) run(ctx context.Context, pod string, version int) (err err
 	return b.runContainer(ctx, p)
 }
 
-func (b *bareWatcher) runContainer(ctx context.Context, p *barePod) (err error) {
-	p.container, err = b.client.CreateContainer(ctx, p.sandbox, &runtimeapi.ContainerConfig{
+func (b *bareWatcher) sandboxConfig(pod string, version int) (*runtimeapi.PodSandboxConfig, error) {
+	name := b.node.PodName(pod)
+	if b.recorded != nil {
+		return b.recorded.sandbox(name, version)
+	}
+	return &runtimeapi.PodSandboxConfig{
+		Metadata:     &runtimeapi.PodSandboxMetadata{Name: name, Namespace: "default", Uid: fmt.Sprintf("%s-%d", pod, version)},
+		LogDirectory: b.logs(),
+		Labels:       map[string]string{"io.kubernetes.pod.name": name},
+		Linux: &runtimeapi.LinuxPodSandboxConfig{
+			CgroupParent:    b.node.Cgroup + "/bare",
+			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: hostNetwork()},
+		},
+	}, nil
+}
+
+func (b *bareWatcher) containerConfig(p *barePod) (*runtimeapi.ContainerConfig, error) {
+	if b.recorded != nil {
+		return b.recorded.container(p.config.GetMetadata().GetName(), p.version, p.attempt)
+	}
+	return &runtimeapi.ContainerConfig{
 		Metadata: &runtimeapi.ContainerMetadata{Name: "main", Attempt: p.attempt},
 		Image:    &runtimeapi.ImageSpec{Image: podtest.Image},
 		Args:     podManifest("", p.version).Pod.Spec.Containers[0].Args,
 		LogPath:  fmt.Sprintf("%s_%d.log", p.config.GetMetadata().GetUid(), p.attempt),
 		Labels:   map[string]string{"io.kubernetes.pod.name": p.config.GetMetadata().GetName()},
 		Linux:    &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{NamespaceOptions: hostNetwork()}},
-	}, p.config)
+	}, nil
+}
+
+func (b *bareWatcher) runContainer(ctx context.Context, p *barePod) error {
+	config, err := b.containerConfig(p)
 	if err != nil {
+		return err
+	}
+	if p.container, err = b.client.CreateContainer(ctx, p.sandbox, config, p.config); err != nil {
 		return err
 	}
 	return b.client.StartContainer(ctx, p.container)

@@ -13,10 +13,11 @@ const (
 	slipwayPods watcherKind = iota
 	kubeletPods
 	barePods // the CRI calls alone, from a loop that decides nothing
+	samePods // the same, asking for what slipway asks for
 )
 
 func (w watcherKind) String() string {
-	return [...]string{"slipway", "kubelet", "bare CRI"}[w]
+	return [...]string{"slipway", "kubelet", "bare CRI", "bare CRI, the same requests"}[w]
 }
 
 // podFigure is one of the things that are measured of pods.
@@ -86,7 +87,11 @@ func timesBare(figure, beside podFigure, factor float64) func(podTimes) (string,
 			return "not measured", false
 		}
 		ratio := float64(median(ours)) / float64(median(bare))
-		return fmt.Sprintf("%.2f × bare, %s", ratio, target(ratio, factor, "%.2f")), ratio <= factor
+		text := fmt.Sprintf("%.2f × bare, %s", ratio, target(ratio, factor, "%.2f"))
+		if same := p[beside][samePods]; len(same) > 0 {
+			text += fmt.Sprintf("; %.2f × the same requests", float64(median(ours))/float64(median(same)))
+		}
+		return text, ratio <= factor
 	}
 }
 
@@ -125,7 +130,7 @@ func podTable(p podTimes) string {
 	var rows [][]string
 	for _, r := range podRows() {
 		row := []string{r.what}
-		for _, w := range []watcherKind{kubeletPods, barePods, slipwayPods} {
+		for _, w := range []watcherKind{kubeletPods, barePods, samePods, slipwayPods} {
 			row = append(row, cell(p[r.figure][w])...)
 		}
 		goal := "–"
@@ -134,7 +139,7 @@ func podTable(p podTimes) string {
 		}
 		rows = append(rows, append(row, goal))
 	}
-	return table([]string{"what", "kubelet", "slowest", "bare CRI", "slowest", "slipway", "slowest", "target"}, rows)
+	return table([]string{"what", "kubelet", "slowest", "bare CRI", "slowest", "the same requests", "slowest", "slipway", "slowest", "target"}, rows)
 }
 
 // podIdle is what watching over 200 pods costs in which nothing happens.

@@ -62,9 +62,10 @@ func TestPodTableHasMediansAndSlowest(t *testing.T) {
 	p := times(podAdded, 100, 200, 90)
 	p.add(podAdded, slipwayPods, 110*time.Millisecond)
 	p.add(podAdded, slipwayPods, 300*time.Millisecond)
+	p.add(podAdded, samePods, 100*time.Millisecond)
 	for line := range strings.Lines(podTable(p)) {
 		if strings.Contains(line, "file added") {
-			if got := strings.Join(strings.Fields(line), " "); got != "| file added → running | 200 ms | 200 ms | 90 ms | 90 ms | 110 ms | 300 ms | 1.22 × bare, ≤ 1.15: missed |" {
+			if got := strings.Join(strings.Fields(line), " "); got != "| file added → running | 200 ms | 200 ms | 90 ms | 90 ms | 100 ms | 100 ms | 110 ms | 300 ms | 1.22 × bare, ≤ 1.15: missed; 1.10 × the same requests |" {
 				t.Errorf("got %s", got)
 			}
 			return
@@ -110,7 +111,7 @@ func TestTraceShowsWhereNoCallWasUnderWay(t *testing.T) {
 }
 
 func TestWatchersHaveNames(t *testing.T) {
-	for w, want := range map[watcherKind]string{slipwayPods: "slipway", kubeletPods: "kubelet", barePods: "bare CRI"} {
+	for w, want := range map[watcherKind]string{slipwayPods: "slipway", kubeletPods: "kubelet", barePods: "bare CRI", samePods: "bare CRI, the same requests"} {
 		if w.String() != want {
 			t.Errorf("%d is %q, want %q", w, w, want)
 		}

@@ -37,6 +37,7 @@ type proxied struct {
 	method     string
 	start, end time.Time
 	failed     bool
+	request    []byte // the first message
 }
 
 // startProxy listens on a socket and passes everything on to another.
@@ -75,6 +76,18 @@ func (p *proxy) since(from time.Time) []tracedCall {
 	return calls
 }
 
+// requests are the messages of the calls of a method that began after a time.
+func (p *proxy) requests(method string, from time.Time) (messages [][]byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.calls {
+		if c.method == method && c.start.After(from) {
+			messages = append(messages, c.request)
+		}
+	}
+	return messages
+}
+
 // rawCodec leaves messages as they are. It takes the name of the usual codec, whose messages they are.
 type rawCodec struct{}
 
@@ -110,12 +123,17 @@ func (p *proxy) pass(_ any, client grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
+	first := make(chan []byte, 1)
 	go func() { // ends with the client's stream, or ctx
 		for {
 			var message []byte
 			if client.RecvMsg(&message) != nil {
 				server.CloseSend() //nolint:errcheck // the other direction sees it
 				return
+			}
+			select {
+			case first <- message:
+			default:
 			}
 			if server.SendMsg(&message) != nil {
 				return
@@ -135,6 +153,10 @@ func (p *proxy) pass(_ any, client grpc.ServerStream) error {
 		err = nil
 	}
 	call.end, call.failed = time.Now(), err != nil
+	select {
+	case call.request = <-first:
+	default: // it ended before it began
+	}
 	if status.Code(err) != codes.Canceled {
 		p.mu.Lock()
 		p.calls = append(p.calls, call)

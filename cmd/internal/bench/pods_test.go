@@ -43,6 +43,7 @@ type podBench struct {
 	slipway *slipwayWatcher
 	kubelet *kubeletWatcher
 	bare    *bareWatcher
+	same    *bareWatcher
 }
 
 // TestPods measures slipway supervise with a kubelet and bare CRI calls beside it, through one containerd, and prints
@@ -58,6 +59,9 @@ func TestPods(t *testing.T) {
 	defer keepMachine(t)()
 	p := preparePods(ctx, t)
 	began := time.Now()
+	if p.same.recorded, err = p.record(ctx); err != nil {
+		t.Fatalf("recording slipway's requests: %v", err)
+	}
 	idle := map[watcherKind]podIdle{}
 	var traces []string
 	for _, part := range []struct {
@@ -117,6 +121,7 @@ func preparePods(ctx context.Context, t *testing.T) *podBench {
 		slipway: &slipwayWatcher{manifests: files},
 		kubelet: &kubeletWatcher{manifests: files, program: filepath.Join(node.Repository, "bin/k8s/kubelet"), port: readOnly},
 		bare:    &bareWatcher{node: node, socket: node.Socket},
+		same:    &bareWatcher{node: node, socket: node.Socket},
 	}
 }
 
@@ -177,6 +182,11 @@ func pause(ctx context.Context) error {
 
 // added starts pods and returns how long it took until the last of them ran, and the containers' ids by pod.
 func (p *podBench) added(ctx context.Context, w podWatcher, pods ...string) (time.Duration, map[string]string, error) {
+	if b, ok := w.(*bareWatcher); ok {
+		if err := b.prepare(pods...); err != nil {
+			return 0, nil, err
+		}
+	}
 	start := time.Now()
 	if err := w.add(ctx, pods...); err != nil {
 		return 0, nil, err
@@ -189,7 +199,7 @@ func (p *podBench) added(ctx context.Context, w podWatcher, pods ...string) (tim
 func (p *podBench) killed(ctx context.Context, w podWatcher, pod, id string) (whole, restart time.Duration, err error) {
 	start := time.Now()
 	p.node.KillContainer(id)
-	if w.kind() == barePods {
+	if _, bare := w.(*bareWatcher); bare {
 		if _, err := p.events.all(ctx, start, taskExit, id); err != nil {
 			return 0, 0, err
 		}
@@ -236,7 +246,7 @@ func (p *podBench) removed(ctx context.Context, w podWatcher, pod, id string, al
 // onePod measures what happens to single pods, in alternating rounds.
 func (p *podBench) onePod(ctx context.Context) error {
 	for round := range p.podRounds {
-		for _, w := range []podWatcher{p.slipway, p.kubelet, p.bare} {
+		for _, w := range []podWatcher{p.slipway, p.kubelet, p.bare, p.same} {
 			if err := p.with(ctx, w, func() error { return p.oneRound(ctx, w, round) }); err != nil {
 				return err
 			}
@@ -266,7 +276,7 @@ func (p *podBench) oneRound(ctx context.Context, w podWatcher, round int) error 
 		return err
 	}
 	note(podKilled, took)
-	if k == barePods {
+	if _, bare := w.(*bareWatcher); bare {
 		note(podRestart, restart)
 	}
 	took, _, err = p.added(ctx, w, edited)
@@ -296,7 +306,7 @@ func (p *podBench) fiftyPods(ctx context.Context) error {
 	pods := podNames(50)
 	rounds := min(p.podRounds, fiftyRounds)
 	for round := range rounds {
-		for _, w := range []podWatcher{p.slipway, p.kubelet, p.bare} {
+		for _, w := range []podWatcher{p.slipway, p.kubelet, p.bare, p.same} {
 			err := p.with(ctx, w, func() error {
 				took, ids, err := p.added(ctx, w, pods...)
 				if err != nil {
