@@ -70,9 +70,13 @@ type cgroups struct {
 	mu    sync.Mutex
 	there map[string]podspec.CgroupResources
 	busy  error
+	held  map[string]chan struct{} // closed when a cgroup may be made; fixed before the start
 }
 
 func (c *cgroups) Ensure(path string, r podspec.CgroupResources) error {
+	if held := c.held[path]; held != nil {
+		<-held
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.there[path] = r

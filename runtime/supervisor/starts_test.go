@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/runtime/lifecycle"
 	"github.com/slipway-k8s/slipway/runtime/manifest"
+	"github.com/slipway-k8s/slipway/runtime/podspec"
 )
 
 // TestWhatIsMeasured checks what Config.Observe and Config.Started are told: the time from a manifest to its running
@@ -50,5 +51,29 @@ func TestWhatIsMeasured(t *testing.T) {
 		if n := w.observed[lifecycle.StartContainer]; n != [2]int{4, 0} {
 			t.Errorf("%d containers were started and %d failed, want 4 and 0", n[0], n[1])
 		}
+	})
+}
+
+// TestPodDoesNotWaitForItsClass holds up the cgroups of the classes: the sandbox of a new pod is made meanwhile.
+func TestPodDoesNotWaitForItsClass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		held := make(chan struct{})
+		w.cgroups.held = map[string]chan struct{}{}
+		for _, path := range podspec.QOSCgroups(w.node) {
+			w.cgroups.held[path] = held
+		}
+		w.begin()
+		w.sources[0].next <- manyPods(t, w, 1)
+		synctest.Wait()
+		if n := len(w.rt.Calls("RunPodSandbox")); n != 1 {
+			t.Errorf("%d sandboxes while the cgroups of the classes are made, want 1", n)
+		}
+		close(held)
+		synctest.Wait()
+		if n := len(w.rt.Calls("StartContainer")); n != 1 {
+			t.Errorf("%d containers once they are made, want 1", n)
+		}
+		w.end()
 	})
 }

@@ -210,8 +210,6 @@ func (s *Supervisor) accept(ctx context.Context, group *sync.WaitGroup, d delive
 	}
 	s.c.Board.SetProblems(s.want.shown())
 	s.roster.want(s.want.pods)
-	s.qosDue = true
-	s.ensureClasses()
 	for name, pod := range s.want.pods {
 		w, ok := s.workers[name]
 		if !ok {
@@ -224,6 +222,8 @@ func (s *Supervisor) accept(ctx context.Context, group *sync.WaitGroup, d delive
 			w.set(nil, s.want.problems[name])
 		}
 	}
+	s.qosDue = true
+	s.ensureClasses() // nobody waits for it: a pod's cgroup is made with those above it
 }
 
 // start makes the worker of a full name. Run owns it and waits for it.
