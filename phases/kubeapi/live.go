@@ -168,7 +168,7 @@ func (l *Live) await(ctx context.Context, r Ref, words string, done func(*unstru
 		for e := range w.ResultChan() { // begins with the object as it is, and ends with ctx
 			o, ok := e.Object.(*unstructured.Unstructured)
 			switch {
-			case e.Type == watch.Error:
+			case e.Type == watch.Error && ctx.Err() == nil: // else it is the end of ctx, in other words
 				return apierrors.FromObject(e.Object)
 			case ok && e.Type != watch.Deleted && done(o):
 				return nil
