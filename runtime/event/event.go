@@ -29,6 +29,8 @@ const (
 	RolledBack = "RolledBack"      // a version that did not become ready was replaced by the last one that was
 	Restarting = "Restarting"      // somebody asked, or a watched file has changed
 	Waiting    = "Waiting"         // for another pod
+	Renewed    = "CertificateRenewed"
+	NotRenewed = "CertificateNotRenewed" // although it is due
 )
 
 // The types of events are the API's.

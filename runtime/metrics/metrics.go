@@ -22,6 +22,9 @@ type Config struct {
 	Board *status.Board
 	// RuntimeUp tells whether the container runtime answered when it was asked last. It must not block. It may be nil.
 	RuntimeUp func() bool
+	// CertificateEnd is when the first of the control plane's certificates ends, in Unix seconds; 0 where none is known.
+	// It must not block. It may be nil.
+	CertificateEnd func() int64
 }
 
 // Metrics counts what the supervisor does, and shows what its board holds at the moment of a scrape. It is safe for
@@ -74,6 +77,14 @@ func New(c Config) *Metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "slipway_runtime_up", Help: "1 while the container runtime answers.",
 		}, func() float64 { return boolean(c.RuntimeUp != nil && c.RuntimeUp()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "slipway_certificate_expiration_timestamp_seconds", Help: "When the first of the certificates that slipway made for the control plane ends, in Unix time; 0 without any.",
+		}, func() float64 {
+			if c.CertificateEnd == nil {
+				return 0
+			}
+			return float64(c.CertificateEnd())
+		}),
 		// Of this process, what an alert may be about; with its memory statistics the Go collector has four times as many.
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewGoCollector(collectors.WithGoCollectorMemStatsMetricsDisabled()),

@@ -62,7 +62,11 @@ func (s *supervision) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	counts := metrics.New(metrics.Config{Board: s.board, RuntimeUp: func() bool { return s.health.OK("runtime") }})
+	keeper := newKeeper(s)
+	if _, _, err := keeper.renew(ctx); err != nil { // before the pods, so that those that are to be started use what is new
+		s.log.Warn("renewing certificates: trying again when the pods are known", "reason", err.Error())
+	}
+	counts := metrics.New(metrics.Config{Board: s.board, RuntimeUp: func() bool { return s.health.OK("runtime") }, CertificateEnd: keeper.earliest.Load})
 	server := &status.Server{
 		Board: s.board, PodLogs: podLogs(s.kubelet, s.paths), Config: s.shown, Events: s.events, Restart: s.restart,
 		Healthy: s.health.Check, Metrics: counts.Handler(),
@@ -76,13 +80,13 @@ func (s *supervision) run(ctx context.Context) error {
 			return err
 		}
 		defer client.Close()
-		return s.supervise(ctx, client, counts)
+		return s.supervise(ctx, client, counts, keeper)
 	})
 	return group.Wait()
 }
 
 // supervise runs the pods through the runtime until ctx ends.
-func (s *supervision) supervise(ctx context.Context, client *cri.Client, counts *metrics.Metrics) error {
+func (s *supervision) supervise(ctx context.Context, client *cri.Client, counts *metrics.Metrics, keeper *keeper) error {
 	tree, err := cgroup.Open("/sys/fs/cgroup")
 	if err != nil {
 		return err
@@ -114,6 +118,7 @@ func (s *supervision) supervise(ctx context.Context, client *cri.Client, counts 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return pods.Run(ctx) })
 	group.Go(func() error { return s.settle(ctx, known) })
+	group.Go(func() error { return keeper.run(ctx, known) })
 	group.Go(func() error { return s.rotator(client, counts).Run(ctx) })
 	group.Go(func() error { return s.collector(client, node, tree, store, counts, known).Run(ctx) })
 	if s.kubeconfig != "" {
