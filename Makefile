@@ -49,8 +49,8 @@ images: ## get the control plane's images where no registry answers: build them 
 	fi
 
 .PHONY: programs
-programs: ## build the images, kubectl, kubeadm and kubelet that the end-to-end tests and the benchmark use
-	cd testdata/images && $(GO) run . -all -out ../../bin/images -programs ../../bin/k8s
+programs: ## build the images, kube-proxy, CoreDNS, kubectl, kubeadm and kubelet that the end-to-end tests and the benchmark use
+	cd testdata/images && $(GO) run . -all -out ../../bin/images -programs ../../bin/k8s -addons ../../bin/addons
 
 .PHONY: up
 up: runtime build images ## turn this machine into a control-plane node (as root)

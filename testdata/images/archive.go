@@ -6,9 +6,11 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -19,11 +21,12 @@ import (
 
 const registry = "registry.k8s.io/"
 
-// image is one archive: its reference and the programs that lie in its /usr/local/bin.
+// image is one archive: its reference, the programs that lie in its /usr/local/bin, and what they need beside them.
 type image struct {
 	ref        string
 	programs   []string
 	entrypoint []string
+	files      map[string]string // path in the image → file on this machine
 }
 
 func images() []image {
@@ -42,13 +45,34 @@ func subject() image {
 	return image{ref: "slipway.dev/subject:1", programs: []string{"subject"}, entrypoint: []string{"/usr/local/bin/subject"}}
 }
 
+// addons are the images that run on a cluster's workers. Init loads every archive of the control plane's directory: they
+// have one of their own.
+func addons() ([]image, error) {
+	files, err := iptables()
+	if err != nil {
+		return nil, err
+	}
+	return []image{
+		{ref: registry + "kube-proxy:" + kubernetesVersion, programs: []string{"kube-proxy"}, files: files},
+		{ref: registry + "coredns/coredns:" + coreDNSVersion, programs: []string{"coredns"}, entrypoint: []string{"/usr/local/bin/coredns"}},
+	}, nil
+}
+
 // archive writes one archive per image. An archive that is already there is kept when it was made from the same build.
 func (b builder) archive(dir string, programs map[string]string, images ...image) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("making %q: %w", dir, err)
 	}
 	for _, im := range images {
-		kept := filepath.Join(filepath.Dir(programs[im.programs[0]]), im.programs[0]+".tar")
+		id := ""
+		if len(im.files) > 0 {
+			sum, err := digest(im.files)
+			if err != nil {
+				return fmt.Errorf("packing %s: %w", im.ref, err)
+			}
+			id = "-" + sum
+		}
+		kept := filepath.Join(filepath.Dir(programs[im.programs[0]]), im.programs[0]+id+".tar")
 		if _, err := os.Stat(kept); err != nil {
 			b.progress("%s: packing", im.ref)
 			if err := write(im, programs, kept); err != nil {
@@ -64,7 +88,7 @@ func (b builder) archive(dir string, programs map[string]string, images ...image
 }
 
 func write(im image, programs map[string]string, path string) error {
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return binaries(im.programs, programs) },
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return content(im, programs) },
 		tarball.WithCompressionLevel(gzip.BestSpeed))
 	if err != nil {
 		return err
@@ -73,7 +97,7 @@ func write(im image, programs map[string]string, path string) error {
 	if err != nil {
 		return err
 	}
-	img, err = mutate.Config(img, v1.Config{Entrypoint: im.entrypoint, Env: []string{"PATH=/usr/local/bin"}})
+	img, err = mutate.Config(img, v1.Config{Entrypoint: im.entrypoint, Env: []string{"PATH=/usr/local/bin:/usr/sbin"}})
 	if err != nil {
 		return err
 	}
@@ -96,25 +120,34 @@ func write(im image, programs map[string]string, path string) error {
 	return os.Rename(path+".partial", path)
 }
 
-// binaries is a layer of static programs. Times are zero, so that the same programs give the same digest.
-func binaries(names []string, programs map[string]string) (io.ReadCloser, error) {
+// content is the one layer of an image. Times are zero, so that the same files give the same digest.
+func content(im image, programs map[string]string) (io.ReadCloser, error) {
+	files := maps.Clone(im.files)
+	if files == nil {
+		files = map[string]string{}
+	}
+	for _, name := range im.programs {
+		files["usr/local/bin/"+name] = programs[name]
+	}
+	dirs := map[string]int64{"tmp": 0o1777}
+	for path := range files {
+		for dir := filepath.Dir(path); dir != "."; dir = filepath.Dir(dir) {
+			dirs[dir] = 0o755
+		}
+	}
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	for _, dir := range []string{"usr/", "usr/local/", "usr/local/bin/", "tmp/"} {
-		mode := int64(0o755)
-		if dir == "tmp/" {
-			mode = 0o1777
-		}
-		if err := w.WriteHeader(&tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: mode}); err != nil {
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		if err := w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: dirs[dir]}); err != nil {
 			return nil, err
 		}
 	}
-	for _, n := range names {
-		data, err := os.ReadFile(programs[n])
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		data, err := os.ReadFile(files[path])
 		if err != nil {
 			return nil, err
 		}
-		if err := w.WriteHeader(&tar.Header{Name: "usr/local/bin/" + n, Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(data))}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: path, Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(data))}); err != nil {
 			return nil, err
 		}
 		if _, err := w.Write(data); err != nil {

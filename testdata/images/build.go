@@ -16,6 +16,7 @@ const (
 	etcdVersion       = "3.6.8"
 	pauseVersion      = "3.10.2"
 	containerdVersion = "v2.4.2"
+	coreDNSVersion    = "v1.14.2"
 	// componentVersion is where Kubernetes programs keep what they answer to "version"; clients and kubeadm refuse
 	// v0.0.0-master, the value of an unstamped build.
 	componentVersion = "k8s.io/component-base/version"
@@ -48,7 +49,9 @@ func sets(all bool) []set {
 		}, ldflags: "-s -w -X github.com/containerd/containerd/v2/version.Version=" + containerdVersion})
 		groups = append(groups, set{module: "kubernetes", packages: map[string]string{
 			"kubeadm": "k8s.io/kubernetes/cmd/kubeadm", "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+			"kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
 		}, ldflags: stamp()})
+		groups = append(groups, set{module: "coredns", packages: map[string]string{"coredns": "github.com/coredns/coredns"}, ldflags: "-s -w"})
 	}
 	return groups
 }

@@ -1,5 +1,6 @@
-// Command images builds etcd and the Kubernetes control plane from Go modules and writes each as a container image
-// archive under the name that kubeadm gives it. It needs a Go toolchain and a module proxy, no registry, no daemon.
+// Command images builds etcd and the Kubernetes control plane from Go modules, with -all also what workers run, and writes
+// each as a container image archive under the name that kubeadm gives it. It needs a Go toolchain and a module proxy, no
+// registry, no daemon.
 //
 // A set that was built once is kept in the cache under a key of everything that went into it, so a second run only
 // copies.
@@ -29,6 +30,7 @@ func run(ctx context.Context, args []string) error {
 	out := flags.String("out", "", "directory for the image archives")
 	programs := flags.String("programs", "", "directory for kubectl, and with -all for kubeadm, kubelet and the rest")
 	all := flags.Bool("all", false, "also build kubeadm, kubelet and containerd 2, which the tests and the benchmark use")
+	workers := flags.String("addons", "", "directory for the image archives of kube-proxy and CoreDNS; needs -all")
 	cache := flags.String("cache", defaultCache(), "directory that keeps finished builds")
 	source := flags.String("source", ".", "directory of this module")
 	if err := flags.Parse(args); err != nil {
@@ -66,6 +68,15 @@ func run(ctx context.Context, args []string) error {
 	}
 	if *programs != "" && *all {
 		if err := b.archive(*programs, built, subject()); err != nil {
+			return err
+		}
+	}
+	if *workers != "" {
+		images, err := addons()
+		if err != nil {
+			return err
+		}
+		if err := b.archive(*workers, built, images...); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,8 @@
 //	id                 user, groups, working directory, arguments, effective capabilities, seccomp and no-new-privileges
 //	mounts             /proc/self/mountinfo
 //	listen:ADDRESS     HTTP in the background: 200 to everything, 500 while the file /tmp/unhealthy exists
+//	get:URL            the body of what HTTP answers with 200, within 5 s
+//	lookup:NAME        the addresses of a name, one a line, by the resolver of /etc/resolv.conf
 //	tcp:ADDRESS        accepts connections in the background
 //	signal:NAME=CODE   from now on the signal TERM, INT, HUP, QUIT or USR1 prints its name and ends with the code;
 //	                   code "ignore" prints it and goes on
@@ -22,6 +24,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -112,6 +115,17 @@ func do(step string) error {
 			}
 			fmt.Fprintln(w, r.URL.Path)
 		}))
+	case "get":
+		return get(arg)
+	case "lookup":
+		ctx, cancel := context.WithTimeout(context.Background(), answerLimit)
+		defer cancel()
+		addresses, err := net.DefaultResolver.LookupHost(ctx, arg)
+		if err != nil {
+			return err
+		}
+		slices.Sort(addresses)
+		fmt.Println(strings.Join(addresses, "\n"))
 	case "tcp":
 		l, err := net.Listen("tcp", arg)
 		if err != nil {
@@ -159,6 +173,23 @@ func onSignal(arg string) error {
 		}
 	}()
 	return nil
+}
+
+// answerLimit is how long anything in the network may take to answer.
+const answerLimit = 5 * time.Second
+
+func get(url string) error {
+	client := http.Client{Timeout: answerLimit}
+	r, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		return fmt.Errorf("answered %s", r.Status)
+	}
+	_, err = io.Copy(os.Stdout, r.Body)
+	return err
 }
 
 func flood(size, rate string) error {
