@@ -71,3 +71,6 @@ func NewPaths(instance string) Paths {
 
 // Kubeconfig returns the path of a kubeconfig by its file name, such as "admin.conf".
 func (p Paths) Kubeconfig(name string) string { return filepath.Join(p.Kubernetes, name) }
+
+// ApplyRecord is where an apply keeps what it needs to be continued, or taken back, while it runs.
+func (p Paths) ApplyRecord() string { return filepath.Join(p.State, "apply.json") }

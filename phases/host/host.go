@@ -70,6 +70,7 @@ type Wait struct {
 	Verdict  bool
 	NodeName string
 	Deadline time.Duration
+	Steady   time.Duration // how long all must have been ready, without a break
 }
 
 // Query names what Inspect is to look at.

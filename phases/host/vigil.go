@@ -16,6 +16,9 @@ type vigil struct {
 	pods  map[string]*corev1.Pod // by name as in Wait.Pods; the latest
 	ready map[string]bool
 	exits map[string][]exit // by pod and container: those since the wait began, oldest first
+
+	readySince time.Time // when the last of them became ready; zero while one is not
+	running    string    // the ids of what ran then
 }
 
 // exit is one end of a container.
@@ -120,6 +123,28 @@ func known(exits []exit, id string) bool {
 		}
 	}
 	return false
+}
+
+// steady tells whether all have been ready for as long as is wanted, in the same containers.
+func (v *vigil) steady(now time.Time) bool {
+	if !v.allReady() {
+		v.readySince = time.Time{}
+		return false
+	}
+	if ids := v.ids(); v.readySince.IsZero() || ids != v.running {
+		v.readySince, v.running = now, ids
+	}
+	return now.Sub(v.readySince) >= v.want.Steady
+}
+
+func (v *vigil) ids() string {
+	var ids []string
+	for _, name := range v.want.Pods {
+		for _, c := range v.pods[name].Status.ContainerStatuses {
+			ids = append(ids, c.ContainerID)
+		}
+	}
+	return strings.Join(ids, " ")
 }
 
 func (v *vigil) countReady() int {

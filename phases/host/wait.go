@@ -78,6 +78,7 @@ func waitReady(ctx context.Context, w Wait, source podSource, report func(Progre
 	waiting := ""
 	for {
 		var hopeless error
+		done := false
 		watching, again := context.WithCancel(ctx)
 		err := source.watch(watching, func(pods []corev1.Pod) bool {
 			lastSeen = time.Now()
@@ -96,13 +97,16 @@ func waitReady(ctx context.Context, w Wait, source podSource, report func(Progre
 					time.AfterFunc(newsTakes-time.Since(v.began), again) // to look once more, though nothing changes
 				}
 			}
-			return hopeless == nil && !v.allReady()
+			if done = v.steady(time.Now()); !done && v.allReady() {
+				time.AfterFunc(time.Until(v.readySince.Add(w.Steady)), again)
+			}
+			return hopeless == nil && !done
 		})
 		again()
 		switch {
 		case hopeless != nil:
 			return hopeless
-		case v.allReady():
+		case done:
 			return nil
 		case ctx.Err() != nil:
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
