@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -56,7 +57,7 @@ func rules() []rule {
 			"keep it, and put what listens on another port before it",
 		},
 		{
-			"controlPlaneEndpoint", func(n *Node) string { return n.Server }, unknown,
+			"controlPlaneEndpoint", (*Node).endpoint, unknown,
 			"kubeconfigs, nodes that have joined and the ConfigMap cluster-info have it",
 			"name it in apiServer.certSANs, and move admin.conf and super-admin.conf away to have them written anew with it",
 		},
@@ -136,6 +137,15 @@ func rules() []rule {
 			"use slipway reset and slipway init, with a backup of the data in between",
 		},
 	}
+}
+
+// endpoint is the URL by which administrators know the API server, unless it is the node's own.
+func (n *Node) endpoint() string {
+	own := "https://" + net.JoinHostPort(n.flag("kube-apiserver", "advertise-address"), n.flag("kube-apiserver", "secure-port"))
+	if n.Server == own {
+		return "the node's address"
+	}
+	return n.Server
 }
 
 // Refuse returns a *Refusal for each change from one node to another that apply does not make, joined, or nil.

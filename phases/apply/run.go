@@ -64,7 +64,13 @@ func (a *Apply) Forward(ctx context.Context, r *Record, steps []Step) error {
 		return err
 	}
 	for _, s := range steps {
-		if err := a.timed(s.name(), func() error { return a.step(ctx, r, s) }); err != nil {
+		err := error(nil)
+		if s.Kind == Runtime || s.Kind == Supervisor { // phases of init, which tell of themselves
+			err = a.step(ctx, r, s)
+		} else {
+			err = a.timed(s.name(), func() error { return a.step(ctx, r, s) })
+		}
+		if err != nil {
 			return a.failed(ctx, r, err)
 		}
 	}
@@ -202,8 +208,21 @@ func (a *Apply) wait(ctx context.Context, pods []string, steady time.Duration) e
 	if len(pods) == 0 {
 		return nil
 	}
-	w := host.Wait{Namespace: "kube-system", Pods: pods, NodeName: a.Env.Config.NodeName, Deadline: a.Timeout + steady, Steady: steady}
+	w := host.Wait{
+		Namespace: "kube-system", Pods: pods, Needs: needs(pods), NodeName: a.Env.Config.NodeName, Deadline: a.Timeout + steady, Steady: steady,
+	}
 	return a.Env.Host.WaitReady(ctx, w, a.progress)
+}
+
+// needs says which of the pods another cannot run without.
+func needs(pods []string) map[string][]string {
+	out := map[string][]string{}
+	for _, need := range [][2]string{{"kube-apiserver", "etcd"}, {"kube-controller-manager", "kube-apiserver"}, {"kube-scheduler", "kube-apiserver"}} {
+		if slices.Contains(pods, need[0]) && slices.Contains(pods, need[1]) {
+			out[need[0]] = []string{need[1]}
+		}
+	}
+	return out
 }
 
 func (a *Apply) progress(p host.Progress) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
 	"github.com/slipway-k8s/slipway/phases/kubeapi"
 )
@@ -34,18 +35,8 @@ func runDiff(ctx context.Context, std Streams, g *global, f configFlags, root st
 	if err != nil {
 		return err
 	}
-	overlay := artifact.NewOverlay(artifact.Disk{Root: root})
-	var changes []artifact.Change
-	env := &phases.Env{Config: cluster, Files: overlay, Host: host.NewNarrator(), API: kubeapi.Narrator{}, Now: time.Now, Join: &phases.Join{}, Report: func(e phases.Event) {
-		if e.Kind == phases.Changed && e.Change.Op != artifact.Unchanged {
-			changes = append(changes, e.Change)
-		}
-	}}
-	plan, err := initWorkflow().Plan(nil, cluster.SkipPhases)
+	changes, err := previewInit(ctx, cluster, artifact.NewOverlay(artifact.Disk{Root: root}), func(phases.Event) {})
 	if err != nil {
-		return err
-	}
-	if err := plan.Run(ctx, env, overlay.Preview); err != nil {
 		return err
 	}
 	if out.format == "json" {
@@ -57,6 +48,25 @@ func runDiff(ctx context.Context, std Streams, g *global, f configFlags, root st
 		return &exit{code: 2}
 	}
 	return err
+}
+
+// previewInit returns what init would change below the overlay, where that can be read afterwards. warn is told of what
+// the phases warn of.
+func previewInit(ctx context.Context, cluster *config.Cluster, overlay *artifact.Overlay, warn func(phases.Event)) ([]artifact.Change, error) {
+	var changes []artifact.Change
+	env := &phases.Env{Config: cluster, Files: overlay, Host: host.NewNarrator(), API: kubeapi.Narrator{}, Now: time.Now, Join: &phases.Join{}, Report: func(e phases.Event) {
+		switch {
+		case e.Kind == phases.Changed && e.Change.Op != artifact.Unchanged:
+			changes = append(changes, e.Change)
+		case e.Kind == phases.Warning:
+			warn(e)
+		}
+	}}
+	plan, err := initWorkflow().Plan(nil, cluster.SkipPhases)
+	if err != nil {
+		return nil, err
+	}
+	return changes, plan.Run(ctx, env, overlay.Preview)
 }
 
 // change is a Change in JSON. Contents are never part of it.

@@ -96,7 +96,7 @@ func newRoot(std Streams, g *global) *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&g.instance, "instance", "", "`NAME` of the instance, where a host has several; each has its own directories")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newInit(std, g), newDiff(std, g), newReset(std, g), newSupervise(std, g), newStatus(std, g), newPs(std, g),
+	root.AddCommand(newInit(std, g), newDiff(std, g), newApply(std, g), newReset(std, g), newSupervise(std, g), newStatus(std, g), newPs(std, g),
 		newLogs(std, g), newExec(std, g), newEvents(std, g), newRestart(std, g), newEtcd(std, g), newValidate(std), newImages(std, g), newVersion(std))
 	root.AddCommand(newCerts(std, g), newKubeconfig(std, g), newToken(std, g))
 	completeFlags(root)
