@@ -18,6 +18,9 @@ import (
 // itself, and the files would say something else than what runs.
 const steady = 10 * time.Second
 
+// takingBack is the name of the part that undoes the others.
+const takingBack = "taking back"
+
 // Apply does the steps of a plan, or takes them back.
 //
 //	       ┌─ step ─ step ─ … ─ steady ─┐
@@ -43,7 +46,15 @@ type RolledBack struct {
 func (e *RolledBack) Unwrap() error { return e.Reason }
 
 func (e *RolledBack) Error() string {
-	return fmt.Sprintf("%s\n  all is as it was before: %d files were put back, and these are ready: %s (%.1f s)", why(e.Reason), e.Files, strings.Join(e.Ready, ", "), e.Took.Seconds())
+	files := "1 file was"
+	if e.Files != 1 {
+		files = fmt.Sprintf("%d files were", e.Files)
+	}
+	ready := strings.Join(e.Ready, ", ")
+	if ready == "" {
+		ready = "none, as before"
+	}
+	return fmt.Sprintf("%s\n  all is as it was before: %s put back (%.1f s); ready are: %s", why(e.Reason), files, e.Took.Seconds(), ready)
 }
 
 // why is a reason without what to do next: that is for who tells of the outcome to say.
@@ -74,7 +85,7 @@ func (a *Apply) Forward(ctx context.Context, r *Record, steps []Step) error {
 			return a.failed(ctx, r, err)
 		}
 	}
-	if err := a.timed("steady", func() error { return a.wait(ctx, r.watched(), steady) }); err != nil {
+	if err := a.timed("steady", func() error { return a.wait(ctx, "steady", r.watched(), steady) }); err != nil {
 		return a.failed(ctx, r, err)
 	}
 	return a.end()
@@ -93,7 +104,7 @@ func (a *Apply) failed(ctx context.Context, r *Record, err error) error {
 func (a *Apply) Back(ctx context.Context, r *Record, reason error) error {
 	began := a.Env.Now()
 	var put int
-	err := a.timed("taking back", func() error {
+	err := a.timed(takingBack, func() error {
 		if err := a.save(r); err != nil {
 			return err
 		}
@@ -149,13 +160,13 @@ func (a *Apply) back(ctx context.Context, r *Record) (put int, err error) {
 		if again {
 			err = a.Restart(ctx, name, "a change is taken back", a.Timeout)
 		} else {
-			err = a.wait(ctx, []string{name}, 0)
+			err = a.wait(ctx, takingBack, []string{name}, 0)
 		}
 		if err != nil {
 			return 0, err
 		}
 	}
-	return len(changes), a.wait(ctx, r.Ready, 0)
+	return len(changes), a.wait(ctx, takingBack, r.Ready, 0)
 }
 
 // step does one step.
@@ -180,7 +191,7 @@ func (a *Apply) step(ctx context.Context, r *Record, s Step) error {
 	case Supervisor:
 		return a.Phase(ctx, "supervisor/supervise")
 	case NewVersion:
-		return a.wait(ctx, []string{s.Pod}, 0)
+		return a.wait(ctx, s.Pod, []string{s.Pod}, 0)
 	case Restart:
 		return a.Restart(ctx, s.Pod, "changed: "+strings.Join(s.Because, ", "), a.Timeout)
 	}
@@ -204,14 +215,17 @@ func (a *Apply) write(c artifact.Change) error {
 	return err
 }
 
-func (a *Apply) wait(ctx context.Context, pods []string, steady time.Duration) error {
+func (a *Apply) wait(ctx context.Context, part string, pods []string, steady time.Duration) error {
 	if len(pods) == 0 {
 		return nil
+	}
+	progress := func(p host.Progress) { // that they are ready is told by the part's end
+		a.Env.Report(phases.Event{Kind: phases.Progress, Phase: part, Text: p.Text, Done: p.Done, Total: p.Total, Unit: p.Unit, Time: a.Env.Now()})
 	}
 	w := host.Wait{
 		Namespace: "kube-system", Pods: pods, Needs: needs(pods), NodeName: a.Env.Config.NodeName, Deadline: a.Timeout + steady, Steady: steady,
 	}
-	return a.Env.Host.WaitReady(ctx, w, a.progress)
+	return a.Env.Host.WaitReady(ctx, w, progress)
 }
 
 // needs says which of the pods another cannot run without.
@@ -223,14 +237,6 @@ func needs(pods []string) map[string][]string {
 		}
 	}
 	return out
-}
-
-func (a *Apply) progress(p host.Progress) {
-	kind := phases.Progress
-	if p.Unit == "" {
-		kind = phases.Note
-	}
-	a.Env.Report(phases.Event{Kind: kind, Text: p.Text, Done: p.Done, Total: p.Total, Unit: p.Unit, Time: a.Env.Now()})
 }
 
 // timed reports a part as a phase of its own.
