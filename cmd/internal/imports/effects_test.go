@@ -64,7 +64,7 @@ func TestPhasesWriteThroughTheStore(t *testing.T) {
 var dryRun = regexp.MustCompile(`(?i)dry_?run`)
 
 // mayNameDryRun are the files that do: the document field's name is kubeadm's.
-var mayNameDryRun = []string{"phases/config/v1beta4.go", "phases/config/inert_test.go"}
+var mayNameDryRun = []string{"phases/config/v1beta4.go", "phases/config/inert_test.go", "phases/apply/fields.go", "phases/apply/fields_test.go"}
 
 func TestNobodyAsksWhetherThisIsAPreview(t *testing.T) {
 	root := moduleRoot(t)

@@ -27,7 +27,7 @@ var rules = []rule{
 	{
 		name: "rendering needs nothing of the machine",
 		from: []string{"./templates", "./kubeletconfig", "./phases", "./phases/config", "./phases/patch", "./phases/staticpod", "./phases/etcd",
-			"./phases/controlplane", "./phases/kubelet", "./phases/kubeconfig/...", "./phases/pki", "./phases/renewal", "./phases/preflight", "./phases/supervisor", "./phases/wait"},
+			"./phases/controlplane", "./phases/kubelet", "./phases/kubeconfig/...", "./phases/pki", "./phases/renewal", "./phases/preflight", "./phases/supervisor", "./phases/wait", "./phases/apply"},
 		never: []string{"os", "os/exec", "syscall", "net/http", "golang.org/x/sys/unix"},
 		why:   "the same input gives the same bytes on any machine: read through Env.Files, act through Env.Host, take facts from config.HostFacts",
 	},
