@@ -26,22 +26,35 @@ type documents struct {
 	// kubeProxyJSON is nil without a KubeProxyConfiguration.
 	kubeProxyJSON []byte
 	uploadCerts   bool // --upload-certs: kubeadm has no field for it
+
+	configures bool    // there is a document for init, or one that is meant to be
+	others     []other // those of other commands, not decoded
+}
+
+// other is a document of kubeadm that init has no use for.
+type other struct {
+	kind string
+	root *yaml.Node
 }
 
 // readDocuments decodes the documents of a file. It reports whether the file was read to its end: behind a syntax error
 // nothing is known, so that validating what came before would only mislead.
 func readDocuments(r *report, data []byte) (documents, bool) {
-	var docs documents
 	roots, serr := parseYAML(data)
 	if serr != nil {
 		r.problems = append(r.problems, &Problem{Source: r.file, Line: serr.line, Reason: serr.reason})
 	}
+	return decodeDocuments(r, roots), serr == nil
+}
+
+// decodeDocuments decodes the documents that init reads.
+func decodeDocuments(r *report, roots []*yaml.Node) documents {
+	var docs documents
 	seen := map[string]int{}
-	configures := false
 	for _, root := range roots {
 		gv, kind, ok := header(r, root)
 		if !ok {
-			configures = true // what it is meant to be is unknown; one problem is enough
+			docs.configures = true // what it is meant to be is unknown; one problem is enough
 			continue
 		}
 		if first := seen[kind]; first > 0 {
@@ -49,12 +62,9 @@ func readDocuments(r *report, data []byte) (documents, bool) {
 			continue
 		}
 		seen[kind] = root.Line
-		configures = docs.add(r, root, gv, kind) || configures
+		docs.configures = docs.add(r, root, gv, kind) || docs.configures
 	}
-	if serr == nil && !configures {
-		r.problems = append(r.problems, &Problem{Source: r.file, Reason: "holds neither an InitConfiguration nor a ClusterConfiguration; leave out --config to use the defaults"})
-	}
-	return docs, serr == nil
+	return docs
 }
 
 // header returns the apiVersion and the kind of a document, if it has both.
@@ -93,7 +103,7 @@ func (docs *documents) add(r *report, root *yaml.Node, gv, kind string) bool {
 		d.elsewhere = uniqueFields("InitConfiguration", reflect.TypeFor[initConfiguration](), reflect.TypeFor[clusterConfiguration]())
 		d.decode(root, "", &docs.cluster)
 	case kubeadmVersion + " JoinConfiguration", kubeadmVersion + " ResetConfiguration", kubeadmVersion + " UpgradeConfiguration":
-		r.warnings = append(r.warnings, &Problem{Source: r.file, Line: root.Line, Reason: fmt.Sprintf("the %s is for another command; init leaves it alone", kind)})
+		docs.others = append(docs.others, other{kind, root})
 		return false
 	case kubeletVersion + " KubeletConfiguration":
 		d.decode(root, kind, &docs.kubelet)
@@ -137,8 +147,10 @@ func unknownDocument(file, gv, kind string) string {
 			continue
 		}
 		reason := fmt.Sprintf("apiVersion %q is not read; use %q", gv, known)
-		if known == kubeadmVersion {
-			reason += fmt.Sprintf(", to which `kubeadm config migrate --old-config %s --new-config NEW` converts the file", file)
+		if gv == oldKubeadmVersion {
+			reason += fmt.Sprintf(", to which `slipway config migrate --old-config %s --new-config NEW` converts the file", file)
+		} else if old := olderKubeadms[gv]; old != "" {
+			reason += fmt.Sprintf("; `kubeadm config migrate` of Kubernetes %s converts the file to a newer one", old)
 		}
 		return reason
 	}

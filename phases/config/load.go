@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -24,7 +25,22 @@ func Load(o Options) (*Cluster, []string, error) {
 	if !whole {
 		return nil, r.warningTexts(), r.err()
 	}
+	if o.Data != nil && !docs.configures {
+		r.fileProblem(0, "holds neither an InitConfiguration nor a ClusterConfiguration; leave out --config to use the defaults")
+	}
+	for _, other := range docs.others {
+		r.warnings = append(r.warnings, &Problem{Source: o.File, Line: other.root.Line, Reason: fmt.Sprintf("the %s is for another command; init leaves it alone", other.kind)})
+	}
 	checkInert(r, docs)
+	cluster := o.build(r, docs)
+	if err := r.err(); err != nil {
+		return nil, r.warningTexts(), err
+	}
+	return cluster, r.warningTexts(), nil
+}
+
+// build makes the cluster of documents, or reports why there is none.
+func (o Options) build(r *report, docs documents) *Cluster {
 	b := builder{report: r, docs: docs, facts: o.Facts, out: Cluster{Instance: o.Instance, Facts: o.Facts.clone()}}
 	b.paths()
 	b.node()
@@ -43,10 +59,7 @@ func Load(o Options) (*Cluster, []string, error) {
 	b.certificateKey()
 	b.run()
 	b.out.Patches = readPatches(r, o.Patches)
-	if err := r.err(); err != nil {
-		return nil, r.warningTexts(), err
-	}
-	return &b.out, r.warningTexts(), nil
+	return &b.out
 }
 
 // PatchesDirectory returns the directory whose files Load wants as Options.Patches: --patches, else patches.directory,

@@ -243,18 +243,24 @@ func TestBadFilesAreRefused(t *testing.T) {
 			if cluster != nil {
 				t.Error("there is a cluster beside the error")
 			}
-			if got := len(strings.Split(err.Error(), "\n")); len(want) == 0 || got != len(want) {
-				t.Errorf("%d problems, wanted %d", got, len(want))
-			}
-			for _, w := range want {
-				if !strings.Contains(err.Error(), w) {
-					t.Errorf("no problem says %q", w)
-				}
-			}
-			if t.Failed() {
-				t.Logf("the error is:\n%s", err)
-			}
+			wantProblems(t, err, want)
 		})
+	}
+}
+
+// wantProblems holds an error to the problems that a file's header names: these, and no others.
+func wantProblems(t *testing.T, err error, want []string) {
+	t.Helper()
+	if got := len(strings.Split(err.Error(), "\n")); len(want) == 0 || got != len(want) {
+		t.Errorf("%d problems, wanted %d", got, len(want))
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("no problem says %q", w)
+		}
+	}
+	if t.Failed() {
+		t.Logf("the error is:\n%s", err)
 	}
 }
 

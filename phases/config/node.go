@@ -25,7 +25,7 @@ func (b *builder) node() {
 
 	b.out.ImagePullPolicy = corev1.PullIfNotPresent
 	if reg.ImagePullPolicy != "" {
-		b.oneOf("nodeRegistration.imagePullPolicy", string(reg.ImagePullPolicy), string(corev1.PullAlways), string(corev1.PullIfNotPresent), string(corev1.PullNever))
+		b.pullPolicy("nodeRegistration.imagePullPolicy", reg.ImagePullPolicy)
 		b.out.ImagePullPolicy = reg.ImagePullPolicy
 	}
 	b.out.ImagePullSerial = reg.ImagePullSerial == nil || *reg.ImagePullSerial

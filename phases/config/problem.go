@@ -29,6 +29,7 @@ func (p *Problem) Error() string {
 // report collects what is found about one input, and knows where each field came from.
 type report struct {
 	file     string
+	begin    int               // line of the document that this is about, where it is about one
 	lines    map[string]int    // field path → line of the file
 	flags    map[string]string // field path → flag or variable that set it
 	unread   map[string]bool   // field paths that could not be decoded: their value says nothing
@@ -75,6 +76,9 @@ func (r *report) at(field, reason string) *Problem {
 		if line := r.lines[f]; line > 0 {
 			return &Problem{r.file, line, field, reason}
 		}
+	}
+	if r.begin > 0 {
+		return &Problem{r.file, r.begin, field, reason}
 	}
 	return &Problem{Field: field, Reason: reason}
 }

@@ -54,7 +54,9 @@ func ClusterConfiguration(c *Cluster) ([]byte, error) {
 
 // InitConfiguration returns what is this node's own as a kubeadm v1beta4 document. It holds no secrets: tokens have no
 // token, so that one is made when it is read, and the certificate key is left out.
-func InitConfiguration(c *Cluster) ([]byte, error) {
+func InitConfiguration(c *Cluster) ([]byte, error) { return document(initDocument(c)) }
+
+func initDocument(c *Cluster) initConfiguration {
 	d := initConfiguration{
 		TypeMeta: metav1.TypeMeta{APIVersion: kubeadmVersion, Kind: "InitConfiguration"},
 		PlanOnly: c.PlanOnly,
@@ -79,7 +81,7 @@ func InitConfiguration(c *Cluster) ([]byte, error) {
 		}
 		d.BootstrapTokens = append(d.BootstrapTokens, out)
 	}
-	return document(d)
+	return d
 }
 
 func document(d any) ([]byte, error) {

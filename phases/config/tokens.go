@@ -91,12 +91,33 @@ func (b *builder) tokenParts(field, token string) (id, secret string) {
 		b.problemf(field, "this is kubeadm's placeholder, which everyone knows; leave it out to have a token made")
 		return "", ""
 	}
-	parts := tokenForm.FindStringSubmatch(token)
-	if parts == nil {
-		b.problemf(field, "is not a token: wanted 6 lower-case letters and digits, a dot, and 16 more of them, as in %s", placeholderToken)
+	if !b.tokenText(field, token) {
 		return "", ""
 	}
+	parts := tokenForm.FindStringSubmatch(token)
 	return parts[1], parts[2]
+}
+
+// tokenText reports what is no token, without showing it. None is fine.
+func (b *builder) tokenText(field, token string) bool {
+	ok := token == "" && b.flags[field] == "" || tokenForm.MatchString(token)
+	if !ok {
+		b.problemf(field, "is not a token: wanted 6 lower-case letters and digits, a dot, and 16 more of them, as in %s", placeholderToken)
+	}
+	return ok
+}
+
+// keyText reports what is no certificate key, without showing it. None is fine.
+func (b *builder) keyText(field, key string) bool {
+	if key == "" && b.flags[field] == "" {
+		return true
+	}
+	raw, err := hex.DecodeString(key)
+	if err != nil || len(raw) != certificateKeySize {
+		b.problemf(field, "is not a key: wanted %d hexadecimal digits, found %d characters", 2*certificateKeySize, len(key))
+		return false
+	}
+	return true
 }
 
 // certificateKey settles whether, and with what key, the certificate authorities are put into the cluster.
@@ -104,14 +125,7 @@ func (b *builder) certificateKey() {
 	const field = "certificateKey"
 	key := b.docs.init.CertificateKey
 	b.out.UploadCerts, b.out.CertificateKey = b.docs.uploadCerts, key
-	if key == "" && b.flags[field] == "" {
-		return
-	}
-	if raw, err := hex.DecodeString(key); err != nil || len(raw) != certificateKeySize {
-		b.problemf(field, "is not a key: wanted %d hexadecimal digits, found %d characters", 2*certificateKeySize, len(key))
-		return
-	}
-	if !b.out.UploadCerts {
+	if b.keyText(field, key) && key != "" && !b.out.UploadCerts {
 		b.warnf(field, "has no effect without --upload-certs")
 	}
 }

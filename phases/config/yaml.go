@@ -50,6 +50,9 @@ func parseYAML(data []byte) ([]*yaml.Node, *syntaxError) {
 		if serr != nil {
 			return roots, serr
 		}
+		if c := doc.HeadComment; c != "" && len(root.Content) > 0 { // on the root itself it would be written before the "---"
+			root.Content[0].HeadComment = strings.TrimSpace(c + "\n\n" + root.Content[0].HeadComment)
+		}
 		roots = append(roots, root)
 	}
 }
@@ -81,7 +84,8 @@ func (e *expander) expand(n *yaml.Node, depth int) (*yaml.Node, *syntaxError) {
 	if n.Kind == yaml.AliasNode {
 		return e.expand(n.Alias, depth+1)
 	}
-	out := &yaml.Node{Kind: n.Kind, Style: n.Style, Tag: n.Tag, Value: n.Value, Line: n.Line, Column: n.Column}
+	out := &yaml.Node{Kind: n.Kind, Style: n.Style, Tag: n.Tag, Value: n.Value, Line: n.Line, Column: n.Column,
+		HeadComment: n.HeadComment, LineComment: n.LineComment, FootComment: n.FootComment}
 	if n.Kind != yaml.MappingNode {
 		for _, c := range n.Content {
 			child, err := e.expand(c, depth+1)

@@ -1,206 +1,261 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
-	"time"
+	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
+	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
-	"github.com/slipway-k8s/slipway/phases/host"
-	"github.com/slipway-k8s/slipway/runtime/containerd"
+	"github.com/slipway-k8s/slipway/phases/kubelet"
 )
 
-// configFlags describe the cluster: kubeadm's flags by kubeadm's names.
-type configFlags struct {
-	file      string
-	factsFile string
-
-	advertiseAddress, nodeName, podCIDR, serviceCIDR, dnsDomain, endpoint string
-	version, repository, certDir, criSocket, featureGates, patches        string
-	bindPort                                                              int
-	certSANs, ignorePreflight, skipPhases                                 []string
-	certificateKey, token                                                 string
-	uploadCerts                                                           bool
-	tokenTTL                                                              time.Duration
-	flags                                                                 *pflag.FlagSet
+func newConfig(std Streams, g *global) *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Print, check and convert configuration files", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(newConfigPrint(std, g), newConfigValidate(std), newConfigMigrate(std), newConfigImages(std, g))
+	return cmd
 }
 
-func (f *configFlags) register(flags *pflag.FlagSet) {
-	f.flags = flags
-	flags.StringVar(&f.file, "config", "", "kubeadm v1beta4 configuration `FILE`, - for standard input; other flags override it")
-	flags.StringVar(&f.factsFile, "host-facts", "", "render for another host, whose facts are in this YAML `FILE`: hostname, defaultAddresses, cgroupDriver, caDirs, …")
-	flags.StringVar(&f.advertiseAddress, "apiserver-advertise-address", "", "`IP` address the API server advertises; default: the address of the default route")
-	flags.IntVar(&f.bindPort, "apiserver-bind-port", 6443, "`PORT` the API server listens on")
-	flags.StringVar(&f.nodeName, "node-name", "", "`NAME` of this node; default: the host name")
-	flags.StringVar(&f.podCIDR, "pod-network-cidr", "", "addresses of pods, `CIDR` or two separated by a comma")
-	flags.StringVar(&f.serviceCIDR, "service-cidr", "10.96.0.0/12", "addresses of services, `CIDR` or two separated by a comma")
-	flags.StringVar(&f.dnsDomain, "service-dns-domain", "cluster.local", "`DOMAIN` of services")
-	flags.StringVar(&f.endpoint, "control-plane-endpoint", "", "stable `ADDRESS` of the control plane, host or host:port")
-	flags.StringVar(&f.version, "kubernetes-version", config.DefaultKubernetesVersion, "`VERSION` of the control plane")
-	flags.StringVar(&f.repository, "image-repository", "registry.k8s.io", "`REGISTRY` to take images from")
-	flags.StringVar(&f.certDir, "cert-dir", "/etc/kubernetes/pki", "`DIRECTORY` of the certificates")
-	flags.StringVar(&f.criSocket, "cri-socket", "", "`SOCKET` of an existing containerd; default: slipway runs its own")
-	flags.StringSliceVar(&f.certSANs, "apiserver-cert-extra-sans", nil, "further `NAMES` and addresses in the API server's certificate")
-	flags.StringVar(&f.featureGates, "feature-gates", "", "kubeadm feature gates, `A=true,B=false`")
-	flags.StringSliceVar(&f.ignorePreflight, "ignore-preflight-errors", nil, "`CHECKS` whose errors are only warnings; all for every check")
-	flags.StringSliceVar(&f.skipPhases, "skip-phases", nil, "`PHASES` to leave out")
-	flags.StringVar(&f.patches, "patches", "", "`DIRECTORY` with patches, TARGET[SUFFIX][+TYPE].yaml")
+func newConfigPrint(std Streams, g *global) *cobra.Command {
+	cmd := &cobra.Command{Use: "print", Short: "Print a configuration: the defaults of a command, or what init would work from", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(newPrintInitDefaults(std),
+		newPrintDefaults(std, "join-defaults", "Print the JoinConfiguration with which kubeadm join would begin", config.JoinDefaults),
+		newPrintDefaults(std, "reset-defaults", "Print the default ResetConfiguration of kubeadm reset", config.ResetDefaults),
+		newPrintDefaults(std, "upgrade-defaults", "Print the default UpgradeConfiguration of kubeadm upgrade", config.UpgradeDefaults),
+		newPrintEffective(std, g))
+	return cmd
 }
 
-// registerJoin adds the flags of what further nodes join with: those of init, kubeadm's names too.
-func (f *configFlags) registerJoin(flags *pflag.FlagSet) {
-	flags.BoolVar(&f.uploadCerts, "upload-certs", false, "put the certificate authorities into the cluster, encrypted, for further control-plane nodes")
-	flags.StringVar(&f.certificateKey, "certificate-key", "", "`KEY` to encrypt them with, 64 hexadecimal digits; default: one is made")
-	flags.StringVar(&f.token, "token", "", "`TOKEN` for nodes to join with, as abcdef.0123456789abcdef; default: one is made")
-	flags.DurationVar(&f.tokenTTL, "token-ttl", 24*time.Hour, "`TIME` after which the token is removed, 0 for never")
+func newPrintDefaults(std Streams, use, short string, defaults func() ([]byte, error)) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: noArguments,
+		RunE: func(*cobra.Command, []string) error { return printDocuments(std, defaults) }}
 }
 
-// given wraps a flag's value for the configuration, which must know whether the user set it, and where.
-func given[T any](f *configFlags, g *global, name string, v T) config.Flag[T] {
-	return config.Flag[T]{Value: v, Set: f.flags.Changed(name), Origin: g.origins[name]}
-}
-
-func (f *configFlags) values(g *global) config.Flags {
-	return config.Flags{
-		AdvertiseAddress:      given(f, g, "apiserver-advertise-address", f.advertiseAddress),
-		BindPort:              given(f, g, "apiserver-bind-port", f.bindPort),
-		NodeName:              given(f, g, "node-name", f.nodeName),
-		PodNetworkCIDR:        given(f, g, "pod-network-cidr", f.podCIDR),
-		ServiceCIDR:           given(f, g, "service-cidr", f.serviceCIDR),
-		ServiceDNSDomain:      given(f, g, "service-dns-domain", f.dnsDomain),
-		ControlPlaneEndpoint:  given(f, g, "control-plane-endpoint", f.endpoint),
-		KubernetesVersion:     given(f, g, "kubernetes-version", f.version),
-		ImageRepository:       given(f, g, "image-repository", f.repository),
-		CertDir:               given(f, g, "cert-dir", f.certDir),
-		CRISocket:             given(f, g, "cri-socket", f.criSocket),
-		CertSANs:              given(f, g, "apiserver-cert-extra-sans", f.certSANs),
-		FeatureGates:          given(f, g, "feature-gates", f.featureGates),
-		IgnorePreflightErrors: given(f, g, "ignore-preflight-errors", f.ignorePreflight),
-		SkipPhases:            given(f, g, "skip-phases", f.skipPhases),
-		Patches:               given(f, g, "patches", f.patches),
-		UploadCerts:           given(f, g, "upload-certs", f.uploadCerts),
-		CertificateKey:        given(f, g, "certificate-key", f.certificateKey),
-		Token:                 given(f, g, "token", f.token),
-		TokenTTL:              given(f, g, "token-ttl", f.tokenTTL),
+func newPrintInitDefaults(std Streams) *cobra.Command {
+	var components []string
+	cmd := &cobra.Command{
+		Use: "init-defaults", Short: "Print the default InitConfiguration and ClusterConfiguration of init", Args: noArguments,
+		Long: "Print the default InitConfiguration and ClusterConfiguration of init. The node's name, its address and the token are\n" +
+			"placeholders: write your own, or remove them to have them taken from the host.",
+		RunE: func(*cobra.Command, []string) error {
+			documents := []func() ([]byte, error){config.InitDefaults}
+			known := map[string]func() ([]byte, error){"KubeletConfiguration": kubeletDefaults, "KubeProxyConfiguration": config.KubeProxyDefaults}
+			for _, kind := range components {
+				if known[kind] == nil {
+					return fmt.Errorf("--component-configs: %q: wanted KubeletConfiguration or KubeProxyConfiguration", kind)
+				}
+				documents = append(documents, known[kind])
+			}
+			return printDocuments(std, documents...)
+		},
 	}
+	cmd.Flags().StringSliceVar(&components, "component-configs", nil, "further `KINDS` to print: KubeletConfiguration, KubeProxyConfiguration")
+	return cmd
 }
 
-// load reads the file, the patches and the host's facts, and returns the frozen cluster. Warnings go to standard error.
-func (f *configFlags) load(std Streams, g *global) (*config.Cluster, error) {
-	options := config.Options{File: f.file, Flags: f.values(g), Instance: g.instance}
-	var err error
-	if options.Data, err = readInput(std.In, f.file); err != nil {
-		return nil, err
-	}
-	if options.Facts, err = f.facts(std, g); err != nil {
-		return nil, err
-	}
-	dir, err := config.PatchesDirectory(options)
+// kubeletDefaults is the KubeletConfiguration that init writes, without the socket of slipway's own containerd: in a
+// user's document it would be the socket of a runtime that the user brings.
+func kubeletDefaults() ([]byte, error) {
+	c, err := config.Defaults()
 	if err != nil {
 		return nil, err
 	}
-	if options.Patches, err = readPatches(dir); err != nil {
-		return nil, err
-	}
-	if options.File == "-" {
-		options.File = "standard input"
-	}
-	cluster, warnings, err := config.Load(options)
+	file, err := kubelet.File(c)
 	if err != nil {
 		return nil, err
 	}
+	var document map[string]any
+	if err := yaml.Unmarshal(file.Data, &document); err != nil {
+		return nil, fmt.Errorf("reading the default KubeletConfiguration: %w", err)
+	}
+	delete(document, "containerRuntimeEndpoint")
+	return yaml.Marshal(document)
+}
+
+func newPrintEffective(std Streams, g *global) *cobra.Command {
+	var f configFlags
+	cmd := &cobra.Command{
+		Use: "effective", Short: "Print what init would work from: file, flags and this host, resolved", Args: noArguments,
+		Long: "Print the InitConfiguration and the ClusterConfiguration that init would work from: file, flags, defaults and what is taken\n" +
+			"from this host, resolved. Tokens and keys are left out.",
+		RunE: func(*cobra.Command, []string) error {
+			c, err := f.load(std, g)
+			if err != nil {
+				return err
+			}
+			return printDocuments(std,
+				func() ([]byte, error) { return config.InitConfiguration(c) },
+				func() ([]byte, error) { return config.ClusterConfiguration(c) })
+		},
+	}
+	f.register(cmd.Flags())
+	return cmd
+}
+
+// printDocuments prints documents as one YAML stream.
+func printDocuments(std Streams, documents ...func() ([]byte, error)) error {
+	var parts [][]byte
+	for _, document := range documents {
+		data, err := document()
+		if err != nil {
+			return err
+		}
+		parts = append(parts, data)
+	}
+	_, err := std.Out.Write(bytes.Join(parts, []byte("---\n")))
+	return err
+}
+
+func newConfigValidate(std Streams) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "validate --config FILE", Short: "Check a configuration file, and tell every problem of it with its line", Args: noArguments,
+		Long: "Check a file of kubeadm v1beta4 documents: InitConfiguration, ClusterConfiguration, JoinConfiguration, ResetConfiguration,\n" +
+			"UpgradeConfiguration, KubeletConfiguration and KubeProxyConfiguration. Nothing is looked up on this host, so that a file for\n" +
+			"another one can be checked; directories that the file names are not read.",
+		Example: "  slipway config validate --config kubeadm.yaml",
+		RunE: func(*cobra.Command, []string) error {
+			data, name, err := readRequired(std, "--config", file)
+			if err != nil {
+				return err
+			}
+			warnings, err := config.Validate(name, data)
+			warn(std, warnings)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(std.Out, "ok")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "`FILE` to check, - for standard input")
+	return cmd
+}
+
+func newConfigMigrate(std Streams) *cobra.Command {
+	var from, to string
+	cmd := &cobra.Command{
+		Use: "migrate --old-config FILE", Short: "Convert a configuration file of kubeadm v1beta3 to v1beta4", Args: noArguments,
+		Long: "Convert a file of kubeadm v1beta3 documents to v1beta4. What has changed its place or its form is rewritten, and all else is\n" +
+			"left as it is, comments too. Unlike with kubeadm nothing is filled in from this host or with defaults, and documents of the\n" +
+			"kubelet and of kube-proxy stay in the file.",
+		Example: "  slipway config migrate --old-config old.yaml --new-config new.yaml",
+		RunE: func(*cobra.Command, []string) error {
+			data, name, err := readRequired(std, "--old-config", from)
+			if err != nil {
+				return err
+			}
+			out, warnings, err := config.Migrate(name, data)
+			warn(std, warnings)
+			if err != nil {
+				return err
+			}
+			if to == "" {
+				_, err := std.Out.Write(out)
+				return err
+			}
+			path, err := filepath.Abs(to)
+			if err != nil {
+				return fmt.Errorf("--new-config: %w", err)
+			}
+			// Such a file may hold tokens.
+			if err := (artifact.Disk{}).Put(artifact.File{Path: path, Data: out, Mode: 0o600, Secret: true}); err != nil {
+				return fmt.Errorf("writing %q: %w", to, reason(err))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&from, "old-config", "", "`FILE` to convert, - for standard input")
+	cmd.Flags().StringVar(&to, "new-config", "", "`FILE` to write, with mode 0600; default: standard output")
+	return cmd
+}
+
+// readRequired reads the file of a flag that has to be given, and returns what messages call it.
+func readRequired(std Streams, flag, file string) (data []byte, name string, err error) {
+	if file == "" {
+		return nil, "", errors.New(flag + " is missing: name the file, or - for standard input")
+	}
+	if data, err = readInput(std.In, file); err != nil {
+		return nil, "", err
+	}
+	if file == "-" {
+		file = "standard input"
+	}
+	return data, file, nil
+}
+
+func warn(std Streams, warnings []string) {
 	for _, w := range warnings {
 		fmt.Fprintf(std.Err, "warning: %s\n", w)
 	}
-	return cluster, nil
 }
 
-// facts are the given host's, or this one's.
-func (f *configFlags) facts(std Streams, g *global) (config.HostFacts, error) {
-	if f.factsFile != "" {
-		data, err := readInput(std.In, f.factsFile)
-		if err != nil {
-			return config.HostFacts{}, err
-		}
-		return config.ParseFacts(f.factsFile, data)
-	}
-	executable, err := os.Executable()
-	if err != nil {
-		return config.HostFacts{}, fmt.Errorf("finding slipway's own program: %w", err)
-	}
-	facts, err := host.GatherFacts(host.FactSources{Environ: std.Environ, Executable: executable})
-	if err != nil {
-		return config.HostFacts{}, err
-	}
-	runtime, err := containerd.Detect(g.paths().Containerd)
-	if err != nil {
-		return config.HostFacts{}, err
-	}
-	facts.Snapshotter, facts.CNIBinDir = runtime.Snapshotter, runtime.CNIBinDir
-	return facts, nil
+func newConfigImages(std Streams, g *global) *cobra.Command {
+	cmd := &cobra.Command{Use: "images", Short: "List and pull the images of a cluster", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(newConfigImagesList(std, g), newImagesPull(std, g))
+	return cmd
 }
 
-// inputLimit bounds what is read of a configuration: a hundred times the largest that is known.
-const inputLimit = 10 << 20
-
-// readInput reads a file, or standard input for "-". No name gives no data.
-func readInput(in io.Reader, name string) ([]byte, error) {
-	if name == "" {
-		return nil, nil
+func newConfigImagesList(std Streams, g *global) *cobra.Command {
+	var f configFlags
+	var out output
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the images of a cluster, those that only run on nodes that join too", Args: noArguments,
+		Long: "List the images of a cluster, one a line: those of \"slipway images list\", which this node runs, and those of kube-proxy and\n" +
+			"CoreDNS, which nodes run that join. No runtime is asked.",
+		Example: "  slipway config images list\n  slipway images pull $(slipway config images list)",
+		RunE: func(*cobra.Command, []string) error {
+			cluster, err := f.load(std, g)
+			if err != nil {
+				return err
+			}
+			return printImages(std, out.format, clusterImages(cluster))
+		},
 	}
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, fmt.Errorf("reading %q: %w", name, reason(err))
-		}
-		defer f.Close()
-		in = f
-	}
-	data, err := io.ReadAll(io.LimitReader(in, inputLimit+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading %q: %w", name, err)
-	}
-	if len(data) > inputLimit {
-		return nil, fmt.Errorf("reading %q: it is larger than %d MiB", name, inputLimit>>20)
-	}
-	return data, nil
+	f.register(cmd.Flags())
+	out.register(cmd.Flags(), "text", "json", "yaml")
+	return cmd
 }
 
-// readPatches reads every file of the patches directory, sorted by name.
-func readPatches(dir string) ([]config.PatchFile, error) {
-	if dir == "" {
-		return nil, nil
-	}
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading patches: the directory %s does not exist", dir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading patches: %w", err)
-	}
-	var out []config.PatchFile
-	for _, e := range entries {
-		if e.IsDir() {
-			continue
+// clusterImages are the images of a cluster in the order of kubeadm, without those that are not used.
+func clusterImages(c *config.Cluster) []string {
+	var out []string
+	for _, ref := range []string{c.Images.APIServer, c.Images.ControllerManager, c.Images.Scheduler, c.Images.KubeProxy, c.Images.CoreDNS, c.Images.Pause, c.Images.Etcd} {
+		if ref != "" {
+			out = append(out, ref)
 		}
-		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+	}
+	return out
+}
+
+// imageList is kubeadm's answer to "config images list", so that the same tools read both.
+type imageList struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Images     []string `json:"images"`
+}
+
+func printImages(std Streams, format string, refs []string) error {
+	list := imageList{"output.kubeadm.k8s.io/v1alpha3", "Images", refs}
+	switch format {
+	case "json":
+		return printJSON(std.Out, list)
+	case "yaml":
+		data, err := yaml.Marshal(list)
 		if err != nil {
-			return nil, fmt.Errorf("reading a patch: %w", err)
+			return fmt.Errorf("writing the list of images: %w", err)
 		}
-		out = append(out, config.PatchFile{Name: e.Name(), Data: data})
+		_, err = std.Out.Write(data)
+		return err
 	}
-	slices.SortFunc(out, func(a, b config.PatchFile) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	return out, nil
+	_, err := fmt.Fprintln(std.Out, strings.Join(refs, "\n"))
+	return err
 }
