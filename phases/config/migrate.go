@@ -20,22 +20,6 @@ var olderKubeadms = map[string]string{
 	"kubeadm.k8s.io/v1beta1": "1.15", "kubeadm.k8s.io/v1beta2": "1.22",
 }
 
-// newFields are those of v1beta4 that v1beta3 does not have, and goneFields those that went before it.
-var (
-	newFields = map[string][]string{
-		"InitConfiguration": {"dryRun", "nodeRegistration.imagePullSerial", "timeouts"},
-		"JoinConfiguration": {"dryRun", "nodeRegistration.imagePullSerial", "timeouts"},
-		"ClusterConfiguration": {"apiServer.extraEnvs", "controllerManager.extraEnvs", "scheduler.extraEnvs", "etcd.local.extraEnvs",
-			"etcd.external.httpEndpoints", "dns.disabled", "proxy", "encryptionAlgorithm", "certificateValidityPeriod", "caCertificateValidityPeriod"},
-	}
-	goneFields = map[string][]string{"ClusterConfiguration": {"useHyperKubeImage", "dns.type"}}
-	mapFields  = map[string][]string{
-		"InitConfiguration":    {"nodeRegistration.kubeletExtraArgs"},
-		"JoinConfiguration":    {"nodeRegistration.kubeletExtraArgs"},
-		"ClusterConfiguration": {"apiServer.extraArgs", "controllerManager.extraArgs", "scheduler.extraArgs", "etcd.local.extraArgs"},
-	}
-)
-
 // Migrate returns a file with its v1beta3 documents in the form of v1beta4: fields that have moved or changed their form
 // are rewritten, all else stays as it is, comments too. Nothing is filled in, so that what the file leaves out still has
 // the default of who reads it. The warnings say what slipway would not act on; the error joins every Problem found.
