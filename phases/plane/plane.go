@@ -153,6 +153,9 @@ func (p *Plane) settle() error {
 		}
 		p.Port = uint16(port)
 	}
+	if ca := api.flag("client-ca-file"); filepath.IsAbs(ca) {
+		p.Paths.PKI = filepath.Dir(ca)
+	}
 	p.Version = Tag(api.Image)
 	p.Etcd = EtcdAccess{CA: api.flag("etcd-cafile"), Cert: api.flag("etcd-certfile"), Key: api.flag("etcd-keyfile"), Prefix: "/registry"}
 	if prefix, ok := api.Flag("etcd-prefix"); ok {

@@ -100,6 +100,7 @@ func newRoot(std Streams, g *global) *cobra.Command {
 		newLogs(std, g), newExec(std, g), newEvents(std, g), newRestart(std, g), newEtcd(std, g), newValidate(std), newImages(std, g), newVersion(std))
 	root.AddCommand(newCerts(std, g), newKubeconfig(std, g), newToken(std, g))
 	root.AddCommand(newConfig(std, g))
+	root.AddCommand(newBackup(std, g), newRestore(std, g), newReaddress(std, g))
 	completeFlags(root)
 	return root
 }

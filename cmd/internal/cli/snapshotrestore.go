@@ -79,7 +79,7 @@ func runSnapshotRestore(ctx context.Context, std Streams, g *global, path string
 			return err
 		}
 	}
-	r := &restoration{standstill: s, book: book.Ledger, member: *p.Member, now: g.now()}
+	r := &restoration{standstill: s, member: *p.Member, now: g.now()}
 	if err := r.run(ctx, path, info); err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func newStandstill(ctx context.Context, g *global, p *plane.Plane, book *book, r
 	if err != nil {
 		return nil, withHint(err, "slipway init starts it")
 	}
-	return &standstill{client: client, disk: ledger.Recorded(artifact.Disk{}, book.Ledger), plane: p, roll: roll}, nil
+	return &standstill{client: client, disk: ledger.Recorded(artifact.Disk{}, book.Ledger), book: book.Ledger, plane: p, roll: roll}, nil
 }
 
 // saveBefore saves the data that a restore is about to replace.
@@ -188,7 +188,6 @@ func saveBefore(ctx context.Context, p *plane.Plane, now time.Time, report func(
 //	                          └── not ready: exchanged back ─► started
 type restoration struct {
 	*standstill
-	book   *ledger.Ledger
 	member plane.Member
 	now    time.Time
 	old    string // where the data as it was is, once it is exchanged; "" where there was none
@@ -234,7 +233,7 @@ func (r *restoration) prepare(ctx context.Context, path string) error {
 		return err
 	}
 	r.roll.report("making the new data directory with etcdutl")
-	if err := r.once(ctx, restorePod(r.member, path), r.book); err != nil {
+	if err := r.once(ctx, restorePod(r.member, path)); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(r.prepared(), "member", unused), nil, 0o600)

@@ -33,6 +33,7 @@ const (
 type standstill struct {
 	client *local
 	disk   artifact.Store // recorded in the ledger
+	book   *ledger.Ledger
 	plane  *plane.Plane
 	roll   *rollout
 }
@@ -125,12 +126,12 @@ func (s *standstill) manifests() []artifact.File {
 
 // once runs a pod to its end under the supervisor, and takes it away again. An exit code other than 0 is an error with
 // what the pod has logged last.
-func (s *standstill) once(ctx context.Context, pod *corev1.Pod, book *ledger.Ledger) error {
+func (s *standstill) once(ctx context.Context, pod *corev1.Pod) error {
 	for _, at := range []struct{ dir, pattern string }{
 		{s.plane.Paths.PodLogs, fmt.Sprintf("%s_%s-%s_*", pod.Namespace, pod.Name, s.roll.node)},
 		{s.plane.Paths.ContainerLogs, fmt.Sprintf("%s-%s_%s_*", pod.Name, s.roll.node, pod.Namespace)},
 	} {
-		if err := book.Record(ledger.Entry{Kind: ledger.Glob, Path: filepath.Join(at.dir, at.pattern)}); err != nil {
+		if err := s.book.Record(ledger.Entry{Kind: ledger.Glob, Path: filepath.Join(at.dir, at.pattern)}); err != nil {
 			return err
 		}
 	}

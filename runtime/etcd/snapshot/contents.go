@@ -88,7 +88,7 @@ func contents(path string) (info Info, err error) {
 		info.Keys = len(live)
 		info.Cluster = NamespaceUID(namespace)
 		info.Trust = configMapValue(trust, "ca.crt")
-		info.Configuration = configMapValue(configuration, "ClusterConfiguration")
+		info.Configuration = ClusterConfiguration(configuration)
 		return err
 	})
 	return info, err
@@ -146,4 +146,10 @@ func configMapValue(stored []byte, name string) []byte {
 		return nil
 	}
 	return []byte(m.Data[name])
+}
+
+// ClusterConfiguration returns kubeadm's ClusterConfiguration of the ConfigMap kubeadm-config as the API server stores
+// it; nil where it cannot be read.
+func ClusterConfiguration(stored []byte) []byte {
+	return configMapValue(stored, "ClusterConfiguration")
 }
