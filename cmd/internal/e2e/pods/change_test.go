@@ -75,9 +75,13 @@ func TestPutBackWhileTerminating(t *testing.T) {
 	t.Parallel()
 	n := podtest.New(t, podtest.Options{})
 	n.Supervise()
-	pod := podtest.Pod("web").Grace(3).Container("main", "signal:TERM=ignore", "forever").YAML()
+	pod := podtest.Pod("web").Grace(3).Container("main", "signal:TERM=ignore", "print:ready", "forever").YAML()
 	n.Put("web.yaml", pod)
 	first := n.WaitRunning("web", "main", patience)
+	n.WaitFor("the container to hear signals", patience, func() (bool, string) { // a process runs before it does
+		log := n.Log("web", "main")
+		return log == "ready\n", log
+	})
 	n.Remove("web.yaml")
 	n.WaitFor("the end's begin", patience, func() (bool, string) {
 		log := n.Log("web", "main")

@@ -208,7 +208,7 @@ func TestContainerdHangs(t *testing.T) {
 			if r := n.Slipway("ps"); r.Code != 0 || !strings.Contains(r.Stdout, "web") {
 				t.Errorf("slipway ps while containerd hangs: %+v", r)
 			}
-			if took := time.Since(begin); took > 2*time.Second {
+			if took := time.Since(begin); took > 5*time.Second { // a listing is given up after ten
 				t.Errorf("slipway ps took %s while containerd hangs", took)
 			}
 			pause(t, time.Second)
@@ -394,7 +394,7 @@ func sizeOf(t *testing.T, pattern string) (sum int64) {
 	return sum
 }
 
-// TestSilentDNS: with a name server that never answers, each look-up takes ten seconds. Nothing here may make one.
+// TestSilentDNS: with a name server that never answers, each look-up takes thirty seconds. Nothing here may make one.
 func TestSilentDNS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -404,7 +404,7 @@ func TestSilentDNS(t *testing.T) {
 		t.Fatal(err)
 	}
 	script := fmt.Sprintf("#!/bin/sh\nexec unshare --mount --propagation private sh -c 'mount --bind %s /etc/resolv.conf && exec %s \"$@\"' - \"$@\"\n", silent, real)
-	for path, text := range map[string]string{silent: "nameserver 192.0.2.1\noptions timeout:5 attempts:2\n", program: script} {
+	for path, text := range map[string]string{silent: "nameserver 192.0.2.1\noptions timeout:30 attempts:1\n", program: script} {
 		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -418,7 +418,7 @@ func TestSilentDNS(t *testing.T) {
 		c, found := n.Running("web", "main")
 		return found && c.Attempt == 1, n.Describe("web")
 	})
-	if took := time.Since(begin); took > 9*time.Second {
+	if took := time.Since(begin); took > 25*time.Second {
 		t.Errorf("a start and a restart took %s", took)
 	}
 }
