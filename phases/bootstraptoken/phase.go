@@ -94,7 +94,7 @@ func plan(c *config.Cluster, existing []config.BootstrapToken, now time.Time) []
 		end := Expiration(*w, now)
 		at := slices.IndexFunc(existing, func(t config.BootstrapToken) bool {
 			same := t.ID == w.ID && t.Secret == w.Secret
-			return (same || made && alike(t, *w)) && lasts(t, w.TTL, now)
+			return (same || made && alike(t, *w)) && lasts(t, *w, now)
 		})
 		switch {
 		case at >= 0:
@@ -116,13 +116,17 @@ func alike(t, wanted config.BootstrapToken) bool {
 	return t.Description == wanted.Description && slices.Equal(sorted(t.Usages), sorted(wanted.Usages)) && slices.Equal(sorted(t.Groups), sorted(wanted.Groups))
 }
 
-// lasts reports whether more than half of the time that a token is to have is left to it, and not more than all.
-func lasts(t config.BootstrapToken, ttl time.Duration, now time.Time) bool {
-	if ttl == 0 || t.Expires.IsZero() {
-		return ttl == 0 && (t.Expires.IsZero() || t.Expires.After(now))
+// lasts reports whether the token that is there ends as the wanted one is to: at the time that is given for it, never, or
+// when it has more than half of its time left, and not more than all.
+func lasts(t, wanted config.BootstrapToken, now time.Time) bool {
+	switch {
+	case !wanted.Expires.IsZero():
+		return t.Expires.Equal(wanted.Expires)
+	case wanted.TTL == 0 || t.Expires.IsZero():
+		return wanted.TTL == 0 && t.Expires.IsZero()
 	}
 	left := t.Expires.Sub(now)
-	return left > ttl/2 && left <= ttl
+	return left > wanted.TTL/2 && left <= wanted.TTL
 }
 
 // Plan returns all objects of the phase.

@@ -80,5 +80,15 @@ func (l *Live) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// equal reports whether the objects are the same but for who manages their fields.
-func equal(a, b *unstructured.Unstructured) bool { return reflect.DeepEqual(a.Object, b.Object) }
+// equal reports whether the objects are the same but for what servers and controllers keep in them: versions, who
+// manages which field, and the status.
+func equal(a, b *unstructured.Unstructured) bool {
+	bare := func(o *unstructured.Unstructured) map[string]any {
+		o = o.DeepCopy()
+		o.SetManagedFields(nil)
+		o.SetResourceVersion("")
+		delete(o.Object, "status")
+		return o.Object
+	}
+	return reflect.DeepEqual(bare(a), bare(b))
+}

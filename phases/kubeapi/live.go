@@ -103,7 +103,7 @@ func (l *Live) Apply(ctx context.Context, o *unstructured.Unstructured, report f
 	switch {
 	case before == nil || before.GetUID() != after.GetUID():
 		report(Report{Text: "created " + r.String()})
-	case before.GetResourceVersion() != after.GetResourceVersion():
+	case before.GetResourceVersion() != after.GetResourceVersion() && !equal(before, after):
 		report(Report{Text: "changed " + r.String()})
 	}
 	if len(kept) > 0 {

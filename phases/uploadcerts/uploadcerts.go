@@ -2,6 +2,7 @@
 package uploadcerts
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -67,6 +68,12 @@ func run(ctx context.Context, env *phases.Env) error {
 	if err != nil {
 		return err
 	}
+	if env.Join != nil {
+		env.Join.CertificateKey = hex.EncodeToString(key)
+	}
+	if done, err := uploaded(ctx, env, files, key); err != nil || done {
+		return err
+	}
 	owner, err := putToken(ctx, env)
 	if err != nil {
 		return err
@@ -80,13 +87,63 @@ func run(ctx context.Context, env *phases.Env) error {
 	if err != nil {
 		return err
 	}
-	if err := objects.Apply(ctx, env, append(list, secret)...); err != nil {
-		return err
+	return objects.Apply(ctx, env, append(list, secret)...)
+}
+
+// uploaded reports whether these contents are in the cluster, under this key, for at least half of their time.
+func uploaded(ctx context.Context, env *phases.Env, want map[string][]byte, key []byte) (bool, error) {
+	ctx, cancel := objects.Within(ctx, env)
+	defer cancel()
+	secret, err := env.API.Get(ctx, kubeapi.Ref{APIVersion: "v1", Kind: "Secret", Namespace: namespace, Name: name})
+	if errors.Is(err, kubeapi.ErrNotFound) {
+		return false, nil
 	}
-	if env.Join != nil {
-		env.Join.CertificateKey = hex.EncodeToString(key)
+	if err != nil {
+		return false, err
 	}
-	return nil
+	have, err := Decrypt(secret, key)
+	if err != nil || !maps.EqualFunc(have, want, bytes.Equal) {
+		return false, nil // under another key, or of before a renewal
+	}
+	for _, o := range secret.GetOwnerReferences() {
+		token, err := env.API.Get(ctx, kubeapi.Ref{APIVersion: "v1", Kind: "Secret", Namespace: namespace, Name: o.Name})
+		if err != nil {
+			return false, nil // it goes, and the Secret with it
+		}
+		t, err := bootstraptoken.FromSecret(token)
+		return err == nil && t.Expires.Sub(env.Now()) > lifetime/2, nil
+	}
+	return true, nil
+}
+
+// Decrypt returns the contents of the Secret. An error says that the key is another one.
+func Decrypt(secret *unstructured.Unstructured, key []byte) (map[string][]byte, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("decrypting the certificates: %w", err)
+	}
+	gcm, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, fmt.Errorf("decrypting the certificates: %w", err)
+	}
+	data, _, err := unstructured.NestedStringMap(secret.Object, "data")
+	if err != nil {
+		return nil, fmt.Errorf("reading the Secret %s: %w", name, err)
+	}
+	contents := map[string][]byte{}
+	for key, value := range data {
+		sealed, err := base64.StdEncoding.DecodeString(value)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s of the Secret %s: %w", key, name, err)
+		}
+		if contents[key] = sealed; len(sealed) == 0 {
+			continue
+		}
+		if contents[key], err = gcm.Open(nil, nil, sealed, nil); err != nil {
+			return nil, fmt.Errorf("decrypting %s of the Secret %s: %w", key, name, err)
+		}
+	}
+	return contents, nil
 }
 
 // Transferred returns the files that a further control-plane node needs, by their keys in the Secret, which are kubeadm's:

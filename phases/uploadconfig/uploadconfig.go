@@ -52,7 +52,7 @@ func apply(plan func(*config.Cluster) ([]*unstructured.Unstructured, error)) fun
 
 // Kubeadm returns the ConfigMap kubeadm-config and who may read it.
 func Kubeadm(c *config.Cluster) ([]*unstructured.Unstructured, error) {
-	data, err := clusterConfiguration(c)
+	data, err := config.ClusterConfiguration(c)
 	if err != nil {
 		return nil, fmt.Errorf("writing down the ClusterConfiguration: %w", err)
 	}
