@@ -65,7 +65,7 @@ func patchName(base string) (target, kind string, err error) {
 		return "", "", fmt.Errorf("patch type %q behind the +: wanted %s%s", kind, alternatives(kinds), didYouMean(kind, kinds))
 	}
 	if strings.HasPrefix(name, "corednsdeployment") {
-		return "", "", errors.New("no DNS add-on is installed yet that it would patch; remove the file")
+		return "", "", errors.New("patches of the CoreDNS Deployment are not supported; change it with kubectl once it is there, and remove the file")
 	}
 	for _, t := range targets {
 		if strings.HasPrefix(name, t) {
