@@ -8,6 +8,8 @@ REGISTRY   := https://registry.k8s.io/v2/
 # Arguments for `slipway init` in `make up`, for example INIT='--pod-network-cidr 10.244.0.0/16'.
 INIT       ?=
 FUZZTIME   ?= 30s
+# One version for `make flags`: 1.34, 1.35, 1.36 or etcd; all when empty.
+ONLY       ?=
 E2E        := ./cmd/internal/e2e/... ./cmd/internal/podtest/... ./runtime/...
 
 .PHONY: build
@@ -83,6 +85,10 @@ bench: build programs ## measure slipway against kubeadm and a real kubelet on t
 .PHONY: generate
 generate: ## write docs/cli from the commands
 	$(GO) run ./cmd/internal/gendocs docs/cli
+
+.PHONY: flags
+flags: ## ask the control-plane programs of each supported version for their flags (minutes), and write phases/flags/known
+	cd testdata/images && $(GO) run ./flags -out ../../phases/flags/known $(if $(ONLY),-only $(ONLY))
 
 .PHONY: verify
 verify: ## check formatting, lint, go.mod and that generated files are current

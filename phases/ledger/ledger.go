@@ -150,7 +150,12 @@ func (l *Ledger) Entries() []Entry {
 func (l *Ledger) Owns(path string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.entries, func(e Entry) bool {
+	return Owned(l.entries, path)
+}
+
+// Owned is Owns over the entries that Load returned.
+func Owned(entries []Entry, path string) bool {
+	return slices.ContainsFunc(entries, func(e Entry) bool {
 		switch e.Kind {
 		case Dir, File:
 			return e.Path == path

@@ -38,7 +38,7 @@ func Check(cfg *config.Cluster, seen *host.Inspection) []Problem {
 }
 
 // checkConfiguration has the checks that need no machine.
-func checkConfiguration(*config.Cluster) []Problem { return nil }
+func checkConfiguration(cfg *config.Cluster) []Problem { return checkFlags(cfg) }
 
 func checkMachine(cfg *config.Cluster, seen *host.Inspection) []Problem {
 	var all []Problem
@@ -288,3 +288,38 @@ func checkProxy(cfg *config.Cluster, _ *host.Inspection) []Problem {
 }
 
 func firstHost(subnet netip.Prefix) netip.Addr { return subnet.Masked().Addr().Next() }
+
+// Standing returns what is wrong with a machine whose control plane exists: the checks that still mean something then.
+// It runs despite a small machine, so its size is no more than a warning; cfg is what runs.
+func Standing(cfg *config.Cluster, seen *host.Inspection) []Problem {
+	if problems := checkPrivileges(seen); problems != nil {
+		return problems
+	}
+	small := checkSize(cfg, seen)
+	for i := range small {
+		small[i].Severity = Warning
+	}
+	outside := *cfg
+	outside.PodSubnets = nil // routes to pods are now the pods' own
+	return slices.Concat(small, checkOwners(cfg, seen), checkVersion(cfg, seen), checkAddress(cfg, seen), checkPorts(cfg, seen), checkPrograms(cfg, seen),
+		checkKernel(cfg, seen), checkDisk(cfg, seen), checkNames(cfg, seen), checkClock(cfg, seen), checkRoutes(&outside, seen), checkEndpoint(cfg, seen),
+		checkKubelet(cfg, seen), checkLaterPorts(cfg, seen), checkLaterPrograms(cfg, seen), checkLaterKernel(cfg, seen), checkLeftovers(cfg, seen),
+		checkConfiguration(cfg))
+}
+
+// StandingQuestion is Question without what only an init asks for.
+func StandingQuestion(cfg *config.Cluster) host.Query {
+	q := Question(cfg)
+	q.Images, q.Archives, q.Socket, q.Etcd = nil, "", "", host.ExternalEtcd{}
+	return q
+}
+
+// Ignore turns the errors of the checks that are named into warnings.
+func Ignore(problems []Problem, ignored []string) []Problem {
+	for i, p := range problems {
+		if ignores(ignored, p.Name) {
+			problems[i].Severity = Warning
+		}
+	}
+	return problems
+}

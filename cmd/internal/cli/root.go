@@ -98,6 +98,7 @@ func newRoot(std Streams, g *global) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newInit(std, g), newDiff(std, g), newApply(std, g), newReset(std, g), newSupervise(std, g), newStatus(std, g), newPs(std, g),
 		newLogs(std, g), newExec(std, g), newEvents(std, g), newRestart(std, g), newEtcd(std, g), newValidate(std), newImages(std, g), newVersion(std))
+	root.AddCommand(newDoctor(std, g))
 	root.AddCommand(newCerts(std, g), newKubeconfig(std, g), newToken(std, g))
 	root.AddCommand(newConfig(std, g))
 	root.AddCommand(newBackup(std, g), newRestore(std, g), newReaddress(std, g))

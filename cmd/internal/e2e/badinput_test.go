@@ -169,7 +169,9 @@ func TestRejectedFlagIsShownAndMended(t *testing.T) {
 		{"etcd", "etcd: {local: {extraArgs: [{name: no-such-flag, value: '1'}]}}", "flag provided but not defined: -no-such-flag"},
 		{"kube-scheduler", "scheduler: {extraArgs: [{name: no-such-flag, value: '1'}]}", "unknown flag: --no-such-flag"},
 	} {
-		r := slipway(t, "init", "--image-archives", archives(), "--config", configuration(t, c.config))
+		path := configuration(t, c.config)
+		slipway(t, "init", "--image-archives", archives(), "--config", path).refuses(t, "[Flag-"+c.component+"] ", `"no-such-flag"`)
+		r := slipway(t, "init", "--image-archives", archives(), "--config", path, "--ignore-preflight-errors", "Flag-"+c.component)
 		t.Logf("%s: init ended after %v", c.component, r.took.Round(10*time.Millisecond))
 		r.refuses(t, "phase wait-control-plane: "+c.component+" cannot start: it exited with code ", "last log lines of "+c.component+":", c.own,
 			"likely cause: the flag --no-such-flag is not one that "+c.component+" knows: check its extraArgs", "next: slipway logs "+c.component)

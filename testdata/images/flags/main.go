@@ -31,8 +31,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	out := flag.String("out", "", "directory of the table")
+	only := flag.String("only", "", "ask only this `VERSION`, such as 1.36 or etcd, and keep what the table says of the others")
 	flag.Parse()
-	if err := run(ctx, *out); err != nil {
+	if err := run(ctx, *out, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "flags:", err)
 		os.Exit(1)
 	}
@@ -41,39 +42,82 @@ func main() {
 // table is program → flag → versions.
 type table map[string]map[string][]string
 
-func (t table) add(program, minor string, names []string) {
+// set says that these are all the flags that a version of the program takes.
+func (t table) set(program, minor string, names []string) {
 	if t[program] == nil {
 		t[program] = map[string][]string{}
 	}
+	for name, versions := range t[program] {
+		t[program][name] = slices.DeleteFunc(versions, func(v string) bool { return v == minor })
+	}
 	for _, name := range names {
 		t[program][name] = append(t[program][name], minor)
+		slices.Sort(t[program][name])
 	}
 }
 
-func run(ctx context.Context, out string) error {
-	if out == "" {
-		return fmt.Errorf("nothing to do: set -out")
+// load reads what an earlier run wrote.
+func (t table) load(dir string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil {
+		return err
 	}
-	known := table{}
-	for _, r := range releases {
-		if err := askKubernetes(ctx, known, r.minor, r.version); err != nil {
-			return fmt.Errorf("asking Kubernetes %s: %w", r.version, err)
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
 		}
+		flags := map[string][]string{}
+		for line := range strings.Lines(string(data)) {
+			if f := strings.Fields(line); len(f) > 1 && f[0] != "#" {
+				flags[f[0]] = f[1:]
+			}
+		}
+		t[strings.TrimSuffix(filepath.Base(path), ".txt")] = flags
 	}
-	if err := askEtcd(ctx, known); err != nil {
-		return fmt.Errorf("asking etcd %s: %w", etcdRelease.version, err)
-	}
-	for program, flags := range known {
+	return nil
+}
+
+func (t table) write(dir string) error {
+	for program, flags := range t {
 		var b bytes.Buffer
 		fmt.Fprintf(&b, "# Flags of %s and the versions that know them; written by make flags.\n", program)
 		for _, name := range slices.Sorted(maps.Keys(flags)) {
-			fmt.Fprintln(&b, name, strings.Join(flags[name], " "))
+			if len(flags[name]) > 0 {
+				fmt.Fprintln(&b, name, strings.Join(flags[name], " "))
+			}
 		}
-		if err := os.WriteFile(filepath.Join(out, program+".txt"), b.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, program+".txt"), b.Bytes(), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func run(ctx context.Context, out, only string) error {
+	if out == "" {
+		return fmt.Errorf("nothing to do: set -out")
+	}
+	known := table{}
+	if only != "" {
+		if err := known.load(out); err != nil {
+			return err
+		}
+	}
+	for _, r := range releases {
+		if only != "" && only != r.minor {
+			continue
+		}
+		if err := askKubernetes(ctx, known, r.minor, r.version); err != nil {
+			return fmt.Errorf("asking Kubernetes %s: %w", r.version, err)
+		}
+	}
+	if only == "" || only == "etcd" {
+		if err := askEtcd(ctx, known); err != nil {
+			return fmt.Errorf("asking etcd %s: %w", etcdRelease.version, err)
+		}
+	}
+	return known.write(out)
 }
 
 // kubernetesProgram prints the flags of the three programs as JSON. Their commands are built, not run.
@@ -127,7 +171,7 @@ func askKubernetes(ctx context.Context, known table, minor, version string) erro
 		return fmt.Errorf("reading the flags: %w", err)
 	}
 	for program, names := range flags {
-		known.add(program, minor, names)
+		known.set(program, minor, names)
 	}
 	return nil
 }
@@ -146,6 +190,7 @@ import (
 
 func main() {
 	if len(os.Args) > 1 {
+		os.Stderr = os.Stdout // half of the help goes there
 		etcdmain.Main(os.Args)
 		return
 	}
@@ -157,7 +202,7 @@ func main() {
 }
 `
 
-var helpFlag = regexp.MustCompile(`(?m)^\s+(?:-[a-z], )?--([a-z0-9-]+)`)
+var helpFlag = regexp.MustCompile(`(?m)^\s+(?:etcd |-[a-z], )?--([a-z0-9-]+)`)
 
 func askEtcd(ctx context.Context, known table) error {
 	mod := fmt.Sprintf("module flags\n\ngo 1.24.0\n\nrequire go.etcd.io/etcd/server/v3 %s\n", etcdRelease.version)
@@ -177,7 +222,7 @@ func askEtcd(ctx context.Context, known table) error {
 		names = append(names, string(m[1]))
 	}
 	slices.Sort(names)
-	known.add("etcd", etcdRelease.minor, slices.Compact(names))
+	known.set("etcd", etcdRelease.minor, slices.Compact(names))
 	return nil
 }
 
