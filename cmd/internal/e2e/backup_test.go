@@ -122,47 +122,59 @@ func backupCount(t *testing.T) int {
 	return n
 }
 
-// TestBackupRestoreAndMove saves a cluster, empties the machine, refuses what must be refused over another cluster, brings
-// the first one back at another address, and moves it from there to its old one. After each step every object is compared.
-func TestBackupRestoreAndMove(t *testing.T) {
-	n := newNamespace(t)
+// node begins a control plane in a namespace, with objects to lose, and returns these.
+func (n inNamespace) node(t *testing.T, name string, count int) map[string]string {
+	t.Helper()
 	t.Cleanup(func() { slipway(t, "reset", "--force").must(t, "slipway reset") })
-	dir := t.TempDir()
-	archive, database := filepath.Join(dir, "backup.tar.gz"), filepath.Join(dir, "etcd.db")
-	count := backupCount(t)
-
-	n.slipway(t, "init", "--image-archives", archives(), "--node-name", "first").must(t, "slipway init")
+	n.slipway(t, "init", "--image-archives", archives(), "--node-name", name).must(t, "slipway init")
 	n.fill(t, count)
-	before := n.objects(t)
-	saved := n.slipway(t, "backup", archive).must(t, "slipway backup")
-	t.Logf("backup of %d ConfigMaps: %v\n%s", count, saved.took.Round(time.Millisecond), saved.stdout)
+	return n.objects(t)
+}
+
+// TestSnapshotRestore returns to a snapshot, and offers it and what became of it to another cluster, which must refuse.
+func TestSnapshotRestore(t *testing.T) {
+	n := newNamespace(t)
+	database := filepath.Join(t.TempDir(), "etcd.db")
+	before := n.node(t, "first", 100)
 	n.slipway(t, "etcd", "snapshot", "save", database).must(t, "slipway etcd snapshot save")
-	for _, path := range []string{archive, database} {
-		if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
-			t.Errorf("%s: %v, %v; want mode 0600", path, info.Mode(), err)
-		}
+	if info, err := os.Stat(database); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v; want mode 0600", info.Mode(), err)
 	}
-	n.refuse(t, "a control plane is here already", "restore", archive)
 	n.refuse(t, "the control plane lives", "etcd", "snapshot", "restore", database)
 	n.rollsBackToTheSnapshot(t, database, before)
 	slipway(t, "reset", "--force").must(t, "slipway reset")
+	n.refusesBadInput(t, database)
+}
 
-	n.ip(t, "address", "add", secondAddress+"/24", "dev", "inner")
-	n.ip(t, "address", "delete", firstAddress+"/24", "dev", "inner")
-	n.ip(t, "route", "replace", "default", "via", "10.97.0.254", "dev", "inner")
-	t.Run("bad input", func(t *testing.T) { n.refusesBadInput(t, archive, database) })
+// TestBackupRestoreAndMove saves a cluster, empties the machine, brings the cluster back at another address, and moves it
+// from there to its old one. Each time the old address is gone, and every object is compared.
+func TestBackupRestoreAndMove(t *testing.T) {
+	n := newNamespace(t)
+	dir := t.TempDir()
+	archive, cut := filepath.Join(dir, "backup.tar.gz"), filepath.Join(dir, "cut.tar.gz")
+	count := backupCount(t)
+	before := n.node(t, "first", count)
+	saved := n.slipway(t, "backup", archive).must(t, "slipway backup")
+	t.Logf("backup of %d ConfigMaps: %v\n%s", count, saved.took.Round(time.Millisecond), saved.stdout)
+	data, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, cut, string(data[:len(data)-10]))
+	if info, err := os.Stat(archive); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v; want mode 0600", info.Mode(), err)
+	}
+	n.refuse(t, "a control plane is here already", "restore", archive)
+	n.refuse(t, "truncated", "restore", cut, "--force")
+	slipway(t, "reset", "--force").must(t, "slipway reset")
 
+	n.swapAddress(t, firstAddress, secondAddress)
 	restored := n.slipway(t, "restore", archive, "--apiserver-advertise-address", secondAddress, "--node-name", "second", "--image-archives", archives()).must(t, "slipway restore")
 	t.Logf("restore of %d ConfigMaps at another address: %v\n%s", count, restored.took.Round(time.Millisecond), restored.stderr)
 	equal(t, "after the restore", before, n.objects(t))
 	n.serves(t, secondAddress, firstAddress)
-	eventually(t, 30*time.Second, "the old Node's end", func() string {
-		return strings.TrimSpace(n.kubectl(t, "get", "node", "first", "--ignore-not-found", "-o", "name").stdout)
-	})
 
-	n.ip(t, "address", "add", firstAddress+"/24", "dev", "inner")
-	n.ip(t, "address", "delete", secondAddress+"/24", "dev", "inner")
-	n.ip(t, "route", "replace", "default", "via", "10.97.0.254", "dev", "inner")
+	n.swapAddress(t, secondAddress, firstAddress)
 	planned := n.slipway(t, "readdress", "--apiserver-advertise-address", firstAddress, "--dry-run").must(t, "slipway readdress --dry-run")
 	for _, want := range []string{"would update /etc/kubernetes/manifests/etcd.yaml", "would update /etc/kubernetes/pki/apiserver.crt", "would update /etc/kubernetes/admin.conf"} {
 		if !strings.Contains(planned.stdout, want) {
@@ -177,6 +189,14 @@ func TestBackupRestoreAndMove(t *testing.T) {
 	if r := n.slipway(t, "readdress", "--apiserver-advertise-address", firstAddress).must(t, "a second move"); !strings.Contains(r.stdout, "already") {
 		t.Errorf("a second move said %q", r.stdout)
 	}
+}
+
+func (n inNamespace) swapAddress(t *testing.T, old, next string) {
+	t.Helper()
+	n.ip(t, "address", "add", next+"/24", "dev", "inner")
+	n.ip(t, "address", "delete", old+"/24", "dev", "inner")
+	n.ip(t, "address", "replace", next+"/24", "dev", "inner") // a secondary address goes with the primary one
+	n.ip(t, "route", "replace", "default", "via", "10.97.0.254", "dev", "inner")
 }
 
 func equal(t *testing.T, when string, want, got map[string]string) {
@@ -224,7 +244,7 @@ func (n inNamespace) rollsBackToTheSnapshot(t *testing.T, database string, befor
 }
 
 // refusesBadInput makes another cluster and offers it what it must not take.
-func (n inNamespace) refusesBadInput(t *testing.T, archive, database string) {
+func (n inNamespace) refusesBadInput(t *testing.T, database string) {
 	n.slipway(t, "init", "--image-archives", archives(), "--node-name", "other").must(t, "slipway init")
 	cut := filepath.Join(t.TempDir(), "cut.db")
 	data, err := os.ReadFile(database)
@@ -238,12 +258,6 @@ func (n inNamespace) refusesBadInput(t *testing.T, archive, database string) {
 	write(t, damaged, string(data))
 	n.refuse(t, "is damaged", "etcd", "snapshot", "restore", damaged, "--force")
 	n.refuse(t, "is of another cluster", "etcd", "snapshot", "restore", database, "--force")
-	if data, err = os.ReadFile(archive); err != nil {
-		t.Fatal(err)
-	}
-	write(t, cut, string(data[:len(data)-10]))
-	n.refuse(t, "truncated", "restore", cut, "--force")
-	slipway(t, "reset", "--force").must(t, "slipway reset")
 }
 
 // serves checks that the API server is reached at the address with a certificate for it, and that no file that slipway
