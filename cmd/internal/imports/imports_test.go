@@ -27,9 +27,16 @@ var rules = []rule{
 	{
 		name: "rendering needs nothing of the machine",
 		from: []string{"./templates", "./kubeletconfig", "./phases", "./phases/config", "./phases/patch", "./phases/staticpod", "./phases/etcd",
-			"./phases/controlplane", "./phases/kubelet", "./phases/kubeconfig/...", "./phases/pki", "./phases/renewal", "./phases/preflight", "./phases/supervisor", "./phases/wait", "./phases/apply"},
+			"./phases/controlplane", "./phases/kubelet", "./phases/kubeconfig/...", "./phases/pki", "./phases/renewal", "./phases/preflight", "./phases/supervisor", "./phases/wait", "./phases/apply",
+			"./phases/objects", "./phases/clusteradmins", "./phases/uploadconfig", "./phases/uploadcerts", "./phases/markcontrolplane", "./phases/bootstraptoken",
+			"./phases/addon", "./phases/joincommand"},
 		never: []string{"os", "os/exec", "syscall", "net/http", "golang.org/x/sys/unix"},
 		why:   "the same input gives the same bytes on any machine: read through Env.Files, act through Env.Host, take facts from config.HostFacts",
+	},
+	{
+		name: "the wire to the API server stays in one package", from: []string{"./..."}, free: []string{"./phases/kubeapi"},
+		never: []string{"k8s.io/client-go/..."},
+		why:   "phases ask for what they need through Env.API, so that --dry-run tells it and tests need no cluster; the supervisor is to stay small",
 	},
 	{
 		name: "runtime knows no phases", from: []string{"./runtime/..."},
