@@ -22,7 +22,7 @@ import (
 func newCerts(std Streams, g *global) *cobra.Command {
 	cmd := &cobra.Command{Use: "certs", Short: "Look at certificates, renew them, and replace their authorities", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(newCheckExpiration(std, g), newRenew(std, g), newCertificateKey(std), newGenerateCSR(std, g))
+	cmd.AddCommand(newCheckExpiration(std, g), newRenew(std, g), newCertificateKey(std), newGenerateCSR(std, g), newRotateCA(std, g))
 	return cmd
 }
 

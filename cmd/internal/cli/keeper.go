@@ -24,6 +24,8 @@ const (
 	lookEvery = time.Hour
 	// retryAfter is when a renewal or a restart that was held up is tried again.
 	retryAfter = time.Minute
+	// lockedAfter is when it is tried again while another slipway is at work: init, which starts this process, is soon done.
+	lockedAfter = 5 * time.Second
 	// jump is a step of the clock that is no slewing, and believeAfter how long the clock must stay there until it is
 	// acted upon: time services that correct a wrong step do so within minutes.
 	jump         = time.Minute
@@ -103,6 +105,9 @@ func (k *keeper) look(ctx context.Context) time.Time {
 	switch {
 	case ctx.Err() != nil:
 		return now
+	case errors.As(err, new(*ledger.LockedError)):
+		k.log.Info("keeping certificates valid: waiting", "for", err.Error())
+		return now.Add(lockedAfter)
 	case err != nil:
 		k.log.Warn("keeping certificates valid: trying again", "reason", err.Error(), "after", retryAfter.String())
 		return now.Add(retryAfter)

@@ -122,7 +122,7 @@ func TestKeeperWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if next := k.look(t.Context()); !next.Equal(noon.Add(retryAfter)) || len(n.restarts) > 0 || !strings.Contains(log.String(), "another slipway") {
+	if next := k.look(t.Context()); !next.Equal(noon.Add(lockedAfter)) || len(n.restarts) > 0 || !strings.Contains(log.String(), "another slipway") {
 		t.Errorf("until %s, restarted %q:\n%s", next, n.restarts, log)
 	}
 	release()
