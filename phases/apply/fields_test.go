@@ -2,7 +2,9 @@ package apply
 
 import (
 	"errors"
+	"flag"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -262,3 +264,29 @@ func TestEveryFieldHasItsEffect(t *testing.T) {
 		})
 	}
 }
+
+// TestDocumentation: docs/apply.md has every field, with the table's words.
+func TestDocumentation(t *testing.T) {
+	const path = "../../docs/apply.md"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, found := strings.Cut(string(data), "| Field | |\n|---|---|\n")
+	if !found {
+		t.Fatalf("%s has no table of fields", path)
+	}
+	want := head + "| Field | |\n|---|---|\n"
+	for _, f := range Fields() {
+		want += "| `" + f.Path + "` | " + f.String() + " |\n"
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if want != string(data) {
+		t.Errorf("%s is not what the table says; rewrite it with: go test ./phases/apply -update", path)
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite the table in docs/apply.md")

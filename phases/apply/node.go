@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -143,6 +145,19 @@ func Configured(cfg *config.Cluster, ca controlplane.SigningCA) (*Node, error) {
 	}
 	n.Server = kubeconfig.SharedServer(cfg)
 	return n, nil
+}
+
+// Endpoint returns where the node's API server answers.
+func (n *Node) Endpoint() (netip.Addr, uint16, error) {
+	address, err := netip.ParseAddr(n.flag("kube-apiserver", "advertise-address"))
+	if err != nil {
+		return netip.Addr{}, 0, fmt.Errorf("reading --advertise-address of kube-apiserver: %w", err)
+	}
+	port, err := strconv.ParseUint(n.flag("kube-apiserver", "secure-port"), 10, 16)
+	if err != nil {
+		return netip.Addr{}, 0, fmt.Errorf("reading --secure-port of kube-apiserver: %w", err)
+	}
+	return address, uint16(port), nil
 }
 
 // flag returns the value of a component's flag, the last where it is given more than once; "" where it is not.

@@ -321,6 +321,39 @@ func TestWaitEndsWhenTheManifestIsNotTaken(t *testing.T) {
 	}
 }
 
+// TestWaitUntilSteady: ready is not enough until it has lasted, without a break and in the same containers, and nothing
+// need happen for it to have lasted.
+func TestWaitUntilSteady(t *testing.T) {
+	ready := func(id string) []corev1.Pod {
+		pods := scene("etcd=ready", "kube-apiserver=ready", "kube-scheduler=ready")
+		pods[2].Status.ContainerStatuses[0].ContainerID = id
+		return pods
+	}
+	for _, tc := range []struct {
+		name  string
+		steps []step
+		took  time.Duration
+	}{
+		{"nothing happens", []step{{pods: ready("a")}, {after: time.Hour}, {pods: ready("a")}}, 10*time.Second + reconnect},
+		{"not ready for a moment", []step{{pods: ready("a")}, {after: 4 * time.Second, pods: scene("etcd=ready", "kube-apiserver=ready", "kube-scheduler=running")},
+			{after: time.Second, pods: ready("a")}, {after: time.Hour}, {pods: ready("a")}, {after: time.Hour}, {pods: ready("a")}}, 15 * time.Second},
+		{"another container", []step{{pods: ready("a")}, {after: 4 * time.Second, pods: ready("b")}, {after: time.Hour}, {pods: ready("b")},
+			{after: time.Hour}, {pods: ready("b")}}, 14 * time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := controlPlane()
+				w.Steady = 10 * time.Second
+				began := time.Now()
+				must(t, waitReady(t.Context(), w, &script{steps: tc.steps}, func(Progress) {}))
+				if took := time.Since(began); took < tc.took || took > tc.took+time.Second {
+					t.Errorf("took %s, want %s", took, tc.took)
+				}
+			})
+		})
+	}
+}
+
 // TestWaitTakesVersionsFromTheDisk: a manifest that is there is waited for as it is; without one any version will do.
 func TestWaitTakesVersionsFromTheDisk(t *testing.T) {
 	disk := artifact.Disk{Root: t.TempDir()}

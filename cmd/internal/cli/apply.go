@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/apply"
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/controlplane"
+	"github.com/slipway-k8s/slipway/phases/kubeapi"
 	"github.com/slipway-k8s/slipway/runtime/status"
 )
 
@@ -39,6 +41,8 @@ func newApply(std Streams, g *global) *cobra.Command {
 		Long: "apply shows what a configuration changes on this node, as diff does, asks, and does it: it writes the files that differ, and\n" +
 			"replaces or restarts the components that they affect, one after the other, each when the one before is ready. What does not\n" +
 			"become and stay ready is taken back: every file is what it was, and what was ready is ready again. The exit code is 3 then.\n\n" +
+			"A file is the whole configuration: what it leaves out has its default. Without --config, what the cluster has stored is\n" +
+			"changed by the flags alone; patches are not stored, so they must be named again.\n\n" +
 			"An apply that was interrupted is continued by running it again, and taken back by apply --take-back. docs/apply.md says of\n" +
 			"every field what a change of it does, and which are refused.",
 		Example: "  slipway apply --config kubeadm.yaml --dry-run\n  slipway apply --config kubeadm.yaml --yes",
@@ -62,7 +66,7 @@ func runApply(ctx context.Context, std Streams, g *global, f applyFlags) error {
 		}
 		return err
 	}
-	cluster, err := f.load(std, g)
+	cluster, err := f.load(ctx, std, g, was)
 	if err != nil {
 		return err
 	}
@@ -87,7 +91,9 @@ func runApply(ctx context.Context, std Streams, g *global, f applyFlags) error {
 	defer book.close()
 	screen := newUI(std, false, nil)
 	defer screen.close()
-	env := &phases.Env{Config: cluster, Files: disk, Host: live, Now: time.Now, Report: screen.report}
+	env := &phases.Env{
+		Config: cluster, Files: disk, Host: live, API: ownAPI(cluster, disk, true), Now: time.Now, Join: &phases.Join{}, Report: screen.report,
+	}
 	a := applyWith(g, env, f.timeout)
 	change, err := planApply(ctx, std, cluster, was, disk)
 	if err != nil && (change == nil || !change.unfinished(f.back)) {
@@ -102,12 +108,20 @@ func runApply(ctx context.Context, std Streams, g *global, f applyFlags) error {
 	return f.do(ctx, std, g, a, change)
 }
 
-// load returns the cluster that is wanted.
-func (f *applyFlags) load(std Streams, g *global) (*config.Cluster, error) {
-	if f.config.file == "" && !f.back {
-		return nil, errors.New("--config is needed: what it leaves out has its default, so it must be the whole configuration")
+// load returns the cluster that is wanted: what the file and the flags say, or what the cluster has stored and the
+// flags.
+func (f *applyFlags) load(ctx context.Context, std Streams, g *global, was *apply.Node) (*config.Cluster, error) {
+	var cluster *config.Cluster
+	var err error
+	if f.stored() {
+		var data []byte
+		if data, err = storedConfiguration(ctx, g, was, artifact.Disk{Root: f.root}); err != nil {
+			return nil, withHint(err, "with --config FILE the cluster is not asked")
+		}
+		cluster, err = f.config.loadFrom(std, g, "ConfigMap kube-system/kubeadm-config", data)
+	} else {
+		cluster, err = f.config.load(std, g)
 	}
-	cluster, err := f.config.load(std, g)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +131,42 @@ func (f *applyFlags) load(std Streams, g *global) (*config.Cluster, error) {
 		}
 	}
 	return cluster, nil
+}
+
+// stored tells whether what the cluster has stored stands for the file.
+func (f *applyFlags) stored() bool { return f.config.file == "" && !f.back }
+
+// storedTimeout is how long the API server may take to tell the configuration.
+const storedTimeout = 20 * time.Second
+
+// storedConfiguration returns kubeadm's documents for this node: what the cluster has stored, and what the node's files
+// say of itself.
+func storedConfiguration(ctx context.Context, g *global, was *apply.Node, files artifact.Store) ([]byte, error) {
+	address, port, err := was.Endpoint()
+	if err != nil {
+		return nil, err
+	}
+	api := ownAPI(&config.Cluster{Paths: g.paths(), AdvertiseAddress: address, BindPort: port}, files, false)
+	ctx, cancel := context.WithTimeout(ctx, storedTimeout)
+	defer cancel()
+	o, err := api.Get(ctx, kubeapi.Ref{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: "kubeadm-config"})
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration that the cluster has stored: %w", err)
+	}
+	document, found, err := unstructured.NestedString(o.Object, "data", "ClusterConfiguration")
+	if err != nil || !found {
+		return nil, errors.New("reading the configuration that the cluster has stored: ConfigMap kube-system/kubeadm-config has no ClusterConfiguration")
+	}
+	registration := fmt.Sprintf("name: %q", was.Name)
+	if socket := was.Kubelet.ContainerRuntimeEndpoint; socket != "unix://"+g.paths().ContainerdSocket {
+		registration += fmt.Sprintf(", criSocket: %q", socket)
+	}
+	kubelet, err := files.ReadFile(g.paths().KubeletConfig)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%s\n---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nlocalAPIEndpoint: {advertiseAddress: %q, bindPort: %d}\n"+
+		"nodeRegistration: {%s}\n---\n%s", document, address, port, registration, kubelet.Data), nil
 }
 
 // pending is what an apply is about to do.
@@ -203,8 +253,11 @@ func applyWith(g *global, env *phases.Env, timeout time.Duration) *apply.Apply {
 // do shows the change, asks, and makes it.
 func (f *applyFlags) do(ctx context.Context, std Streams, g *global, a *apply.Apply, change *pending) error {
 	start := time.Now()
-	if err := change.show(std, ""); err != nil || len(change.steps) == 0 && change.record == nil {
+	if err := change.show(std, ""); err != nil {
 		return err
+	}
+	if len(change.steps) == 0 && change.record == nil {
+		return f.store(ctx, a)
 	}
 	ready, err := readyComponents(ctx, g)
 	if err != nil {
@@ -225,7 +278,25 @@ func (f *applyFlags) do(ctx context.Context, std Streams, g *global, a *apply.Ap
 	if err := a.Forward(ctx, record, change.steps); err != nil {
 		return f.outcome(ctx, g, err)
 	}
+	if err := f.store(ctx, a); err != nil {
+		return err
+	}
 	fmt.Fprintf(std.Err, "apply done (%s)\n", elapsed(time.Since(start)))
+	return nil
+}
+
+// store puts the configuration into the cluster, as init does. What this node runs does not depend on it.
+func (f *applyFlags) store(ctx context.Context, a *apply.Apply) error {
+	phase := "upload-config"
+	if f.stored() {
+		phase = "upload-config/kubeadm" // this node's KubeletConfiguration is not that of others
+	}
+	if slices.ContainsFunc(a.Env.Config.SkipPhases, func(s string) bool { return strings.HasPrefix(s, "upload-config") }) {
+		return nil
+	}
+	if err := a.Phase(ctx, phase); err != nil {
+		return withHint(fmt.Errorf("this node runs as configured, but what the cluster has stored is the former configuration: %w", err), "run the same command again")
+	}
 	return nil
 }
 

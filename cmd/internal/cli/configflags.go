@@ -94,11 +94,17 @@ func (f *configFlags) values(g *global) config.Flags {
 
 // load reads the file, the patches and the host's facts, and returns the frozen cluster. Warnings go to standard error.
 func (f *configFlags) load(std Streams, g *global) (*config.Cluster, error) {
-	options := config.Options{File: f.file, Flags: f.values(g), Instance: g.instance}
-	var err error
-	if options.Data, err = readInput(std.In, f.file); err != nil {
+	data, err := readInput(std.In, f.file)
+	if err != nil {
 		return nil, err
 	}
+	return f.loadFrom(std, g, f.file, data)
+}
+
+// loadFrom is load with what the file, or what stands for it, holds.
+func (f *configFlags) loadFrom(std Streams, g *global, name string, data []byte) (*config.Cluster, error) {
+	options := config.Options{File: name, Data: data, Flags: f.values(g), Instance: g.instance}
+	var err error
 	if options.Facts, err = f.facts(std, g); err != nil {
 		return nil, err
 	}
