@@ -19,6 +19,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases/kubeconfig"
 	"github.com/slipway-k8s/slipway/phases/kubelet"
 	"github.com/slipway-k8s/slipway/phases/objects"
+	"github.com/slipway-k8s/slipway/phases/patch"
 	"github.com/slipway-k8s/slipway/phases/uploadconfig"
 )
 
@@ -65,9 +66,21 @@ func CoreDNS(c *config.Cluster) ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	return objects.Render(coreDNSManifests, struct{ Corefile, Image, ServiceIP string }{
+	list, err := objects.Render(coreDNSManifests, struct{ Corefile, Image, ServiceIP string }{
 		strings.ReplaceAll(corefile, "DOMAIN", c.DNSDomain), c.Images.CoreDNS, address.String(),
 	})
+	if err != nil {
+		return nil, err
+	}
+	for i, o := range list {
+		if o.GetKind() != "Deployment" {
+			continue
+		}
+		if list[i], err = patch.Deployment(o, c.Patches); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // KubeProxy returns the objects of kube-proxy, none where the configuration disables it.

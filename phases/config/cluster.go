@@ -132,7 +132,7 @@ const (
 
 // Patch is one file of the patches directory, read once at load.
 type Patch struct {
-	Target string // etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubeletconfiguration
+	Target string // etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubeletconfiguration, corednsdeployment
 	Type   string // strategic, merge, json
 	File   string // for messages
 	Data   []byte // JSON

@@ -54,7 +54,7 @@ func readPatches(r *report, files []PatchFile) []Patch {
 
 // patchName takes a file name apart: target[suffix][+type].extension.
 func patchName(base string) (target, kind string, err error) {
-	targets := []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeletconfiguration"}
+	targets := []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubeletconfiguration", "corednsdeployment"}
 	kinds := []string{"strategic", "merge", "json"}
 	name := strings.TrimSuffix(base, path.Ext(base))
 	name, kind, typed := strings.Cut(name, "+")
@@ -63,9 +63,6 @@ func patchName(base string) (target, kind string, err error) {
 	}
 	if !slices.Contains(kinds, kind) {
 		return "", "", fmt.Errorf("patch type %q behind the +: wanted %s%s", kind, alternatives(kinds), didYouMean(kind, kinds))
-	}
-	if strings.HasPrefix(name, "corednsdeployment") {
-		return "", "", errors.New("patches of the CoreDNS Deployment are not supported; change it with kubectl once it is there, and remove the file")
 	}
 	for _, t := range targets {
 		if strings.HasPrefix(name, t) {

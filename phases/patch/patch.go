@@ -8,17 +8,23 @@ import (
 	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/slipway-k8s/slipway/kubeletconfig"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/templates"
 )
 
-// KubeletConfiguration is the target that is no pod.
-const KubeletConfiguration = "kubeletconfiguration"
+// The targets that are no pods.
+const (
+	KubeletConfiguration = "kubeletconfiguration"
+	CoreDNSDeployment    = "corednsdeployment"
+)
 
 // Apply returns manifest, as JSON, with the patches for target applied in the order of their file names; those of one
 // file keep their order. Patches for other targets are passed over. The first patch that cannot be applied, or whose
@@ -60,19 +66,41 @@ func apply(target string, manifest []byte, p config.Patch) ([]byte, error) {
 
 // schema returns a value of the type whose struct tags say which lists are merged by key.
 func schema(target string) any {
-	if target == KubeletConfiguration {
+	switch target {
+	case KubeletConfiguration:
 		return kubeletv1beta1.KubeletConfiguration{}
+	case CoreDNSDeployment:
+		return appsv1.Deployment{}
 	}
 	return corev1.Pod{}
 }
 
 func check(target string, manifest []byte) error {
-	if target == KubeletConfiguration {
+	switch target {
+	case KubeletConfiguration:
 		_, err := kubeletconfig.Decode(manifest)
 		return err
+	case CoreDNSDeployment:
+		return yaml.UnmarshalStrict(manifest, &appsv1.Deployment{})
 	}
 	_, err := templates.Decode(manifest)
 	return err
+}
+
+// Deployment returns the Deployment of CoreDNS with the patches for it applied.
+func Deployment(o *unstructured.Unstructured, patches []config.Patch) (*unstructured.Unstructured, error) {
+	manifest, err := o.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("marshalling Deployment %q: %w", o.GetName(), err)
+	}
+	if manifest, err = Apply(CoreDNSDeployment, manifest, patches); err != nil {
+		return nil, err
+	}
+	patched := &unstructured.Unstructured{}
+	if err := patched.UnmarshalJSON(manifest); err != nil {
+		return nil, fmt.Errorf("reading the patched Deployment %q: %w", o.GetName(), err)
+	}
+	return patched, nil
 }
 
 // Pod returns pod with the patches for its name applied, or pod itself where there is none.
