@@ -18,6 +18,10 @@ import (
 // itself, and the files would say something else than what runs.
 const steady = 10 * time.Second
 
+// settled is how long all must be ready once a change was taken back: the readiness of a component that has lost etcd or
+// the API server for a moment fails three probes, a second apart, later.
+const settled = 4 * time.Second
+
 // takingBack is the name of the part that undoes the others.
 const takingBack = "taking back"
 
@@ -166,7 +170,7 @@ func (a *Apply) back(ctx context.Context, r *Record) (put int, err error) {
 			return 0, err
 		}
 	}
-	return len(changes), a.wait(ctx, takingBack, r.Ready, 0)
+	return len(changes), a.wait(ctx, takingBack, r.Ready, settled)
 }
 
 // step does one step.

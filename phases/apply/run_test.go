@@ -259,7 +259,7 @@ func TestWhatDoesNotRunIsTakenBack(t *testing.T) {
 		"restart kube-apiserver",
 		"put /etc/kubernetes/manifests/kube-scheduler.yaml",
 		"wait kube-scheduler",
-		"wait etcd kube-apiserver kube-controller-manager kube-scheduler",
+		"wait steady etcd kube-apiserver kube-controller-manager kube-scheduler",
 		"remove /var/lib/slipway/apply.json",
 	}, m.trace[i+1:]); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
