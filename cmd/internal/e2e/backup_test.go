@@ -18,8 +18,8 @@ import (
 
 // The addresses of the network namespace in which these tests run their control planes.
 const (
-	firstAddress  = "10.97.0.1"
-	secondAddress = "10.97.0.2"
+	firstAddress  = "10.77.0.1"
+	secondAddress = "10.77.0.2"
 )
 
 // inNamespace is a network namespace of its own: what is started in it, containerd and so all pods too, stays in it.
@@ -34,7 +34,7 @@ func newNamespace(t *testing.T) inNamespace {
 		{"-n", n.name, "link", "add", "inner", "type", "veth", "peer", "name", "outer"},
 		{"-n", n.name, "link", "set", "inner", "up"}, {"-n", n.name, "link", "set", "outer", "up"},
 		{"-n", n.name, "address", "add", firstAddress + "/24", "dev", "inner"},
-		{"-n", n.name, "route", "add", "default", "via", "10.97.0.254", "dev", "inner"},
+		{"-n", n.name, "route", "add", "default", "via", "10.77.0.254", "dev", "inner"},
 	} {
 		run(t, time.Minute, "ip", args...).must(t, "ip "+strings.Join(args, " "))
 	}
@@ -181,7 +181,7 @@ func TestBackupRestoreAndMove(t *testing.T) {
 			t.Errorf("the plan lacks %q:\n%s", want, planned.stdout)
 		}
 	}
-	n.refuse(t, "not an address of this machine", "readdress", "--apiserver-advertise-address", "10.97.0.99")
+	n.refuse(t, "not an address of this machine", "readdress", "--apiserver-advertise-address", "10.77.0.99")
 	moved := n.slipway(t, "readdress", "--apiserver-advertise-address", firstAddress).must(t, "slipway readdress")
 	t.Logf("readdress: %v\n%s", moved.took.Round(time.Millisecond), moved.stderr)
 	equal(t, "after the move", before, n.objects(t))
@@ -196,7 +196,7 @@ func (n inNamespace) swapAddress(t *testing.T, old, next string) {
 	n.ip(t, "address", "add", next+"/24", "dev", "inner")
 	n.ip(t, "address", "delete", old+"/24", "dev", "inner")
 	n.ip(t, "address", "replace", next+"/24", "dev", "inner") // a secondary address goes with the primary one
-	n.ip(t, "route", "replace", "default", "via", "10.97.0.254", "dev", "inner")
+	n.ip(t, "route", "replace", "default", "via", "10.77.0.254", "dev", "inner")
 }
 
 func equal(t *testing.T, when string, want, got map[string]string) {
