@@ -116,11 +116,12 @@ func badFlagIsTakenBack(t *testing.T, component, config string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	slipway(t, "apply", "--dry-run", "--config", configuration(t, config)).refuses(t, "Flag-"+component, "no-such-flag")
 	answered := make(chan time.Duration, 1)
 	done := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() { answered <- answersAfterReturn(t, path, string(before), done) })
-	r := slipway(t, "apply", "--yes", "--image-archives", archives(), "--config", configuration(t, config))
+	r := slipway(t, "apply", "--yes", "--ignore-preflight-errors", "all", "--image-archives", archives(), "--config", configuration(t, config))
 	close(done)
 	watching.Wait()
 	if took := <-answered; took > answersWithin {
