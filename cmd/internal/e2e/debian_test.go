@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,15 +20,16 @@ const debian = "bookworm"
 
 var debianPackages = []string{"systemd", "systemd-sysv", "dbus", "iproute2", "ca-certificates", "procps", "containerd", "runc"}
 
-// debianTree returns the files of a fresh Debian system, which later runs find where the first one put them. They come
-// from the mirrors that this machine's own apt uses.
-func debianTree(t *testing.T) string {
+// debianTree returns the files of a fresh Debian system with these packages more, which later runs find where the first
+// one put them. They come from the mirrors that this machine's own apt uses.
+func debianTree(t *testing.T, more ...string) string {
 	t.Helper()
+	packages := strings.Join(slices.Concat(debianPackages, more), ",")
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := sha256.Sum256([]byte(debian + " " + strings.Join(debianPackages, ",")))
+	id := sha256.Sum256([]byte(debian + " " + packages))
 	tree := filepath.Join(cache, "slipway", fmt.Sprintf("debian-%x", id[:6]))
 	if _, err := os.Stat(tree); err == nil {
 		return tree
@@ -44,7 +46,7 @@ func debianTree(t *testing.T) string {
 	for _, mirror := range mirrors(t) {
 		t.Logf("making %s, once", tree)
 		root := filepath.Join(work, "root")
-		r := run(t, 20*time.Minute, "debootstrap", "--variant=minbase", "--include="+strings.Join(debianPackages, ","), debian, root, mirror)
+		r := run(t, 20*time.Minute, "debootstrap", "--variant=minbase", "--include="+packages, debian, root, mirror)
 		if r.code == 0 {
 			for _, spare := range []string{"var/cache/apt", "var/lib/apt/lists"} { // 110 MB that no test reads
 				if err := os.RemoveAll(filepath.Join(root, spare)); err != nil {
