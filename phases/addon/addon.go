@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/clusteradmins"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/kubeconfig"
 	"github.com/slipway-k8s/slipway/phases/kubelet"
@@ -38,9 +39,9 @@ func New() phases.Phase {
 		Name:  "addon",
 		Short: "Install CoreDNS and kube-proxy; they run on the nodes that join",
 		Phases: []phases.Phase{
-			{Name: "coredns", Short: "CoreDNS, the cluster's DNS service", Run: apply(CoreDNS),
+			{Name: "coredns", Short: "CoreDNS, the cluster's DNS service", Begin: apply(CoreDNS), BeginAfter: []string{clusteradmins.Name},
 				Long: "Installs CoreDNS: two pods, which wait for a node that can run them, and the Service kube-dns. Left out with dns.disabled."},
-			{Name: "kube-proxy", Short: "kube-proxy, which makes Services reachable on each node", Run: apply(KubeProxy),
+			{Name: "kube-proxy", Short: "kube-proxy, which makes Services reachable on each node", Begin: apply(KubeProxy), BeginAfter: []string{clusteradmins.Name},
 				Long: "Installs kube-proxy as a DaemonSet on all nodes that have a kubelet: not on those that slipway runs static pods for, which have\n" +
 					"the label slipway.dev/static-pods-only. Left out with proxy.disabled."},
 		},

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/clusteradmins"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/kubeconfig/document"
 	"github.com/slipway-k8s/slipway/phases/objects"
@@ -29,7 +30,7 @@ func New() phases.Phase {
 		Long: "Makes the bootstrap tokens, lets their holders request a certificate as a node and have it approved, and publishes\n" +
 			"where the cluster is in the ConfigMap cluster-info, which the controller manager signs with each token. A token that an\n" +
 			"earlier run made is kept while more than half of its time is left.",
-		Run: run,
+		Begin: run, BeginAfter: []string{clusteradmins.Name},
 	}
 }
 

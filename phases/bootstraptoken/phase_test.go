@@ -46,7 +46,7 @@ func runWithin(t *testing.T, s *kubeapitest.Server, limit time.Duration, at time
 	var told []string
 	env := &phases.Env{Config: c, Files: files, API: s.API(t, false), Now: func() time.Time { return at }, Join: &phases.Join{},
 		Report: func(e phases.Event) { told = append(told, e.Text) }}
-	err = bootstraptoken.New().Run(t.Context(), env)
+	err = bootstraptoken.New().Begin(t.Context(), env)
 	return env.Join, strings.Join(told, "\n"), err
 }
 

@@ -15,10 +15,13 @@ import (
 //go:embed clusteradmins.yaml
 var manifests string
 
+// Name is the phase's name. What begins after it may use admin.conf.
+const Name = "cluster-admins"
+
 // New returns the phase. kubeadm does the same without a name of its own, when it first uses admin.conf.
 func New() phases.Phase {
 	return phases.Phase{
-		Name:  "cluster-admins",
+		Name:  Name,
 		Short: "Give admin.conf its rights",
 		Long: "Binds the group kubeadm:cluster-admins, which the user of admin.conf is in, to the role cluster-admin. It is the only phase\n" +
 			"that needs super-admin.conf; where that has been taken away, it does with the rights that admin.conf has.",

@@ -24,6 +24,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/bootstraptoken"
+	"github.com/slipway-k8s/slipway/phases/clusteradmins"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/kubeapi"
 	"github.com/slipway-k8s/slipway/phases/objects"
@@ -48,7 +49,7 @@ func New() phases.Phase {
 		Long: "Encrypts the certificate authorities and the keys of service accounts with the certificate key and puts them into the\n" +
 			"Secret kubeadm-certs, where kubeadm join --control-plane finds them. The Secret is gone after two hours: it belongs to a\n" +
 			"bootstrap token that is good for nothing else. Does nothing without --upload-certs.",
-		Run: run,
+		Begin: run, BeginAfter: []string{clusteradmins.Name},
 	}
 }
 

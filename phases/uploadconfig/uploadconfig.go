@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/clusteradmins"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/kubelet"
 	"github.com/slipway-k8s/slipway/phases/objects"
@@ -34,8 +35,8 @@ func New() phases.Phase {
 		Name:  "upload-config",
 		Short: "Put the configuration into the cluster, where joining nodes read it",
 		Phases: []phases.Phase{
-			{Name: "kubeadm", Short: "The ClusterConfiguration, in the ConfigMap kubeadm-config", Run: apply(Kubeadm)},
-			{Name: "kubelet", Short: "The KubeletConfiguration of joining nodes, in the ConfigMap kubelet-config", Run: apply(Kubelet)},
+			{Name: "kubeadm", Short: "The ClusterConfiguration, in the ConfigMap kubeadm-config", Begin: apply(Kubeadm), BeginAfter: []string{clusteradmins.Name}},
+			{Name: "kubelet", Short: "The KubeletConfiguration of joining nodes, in the ConfigMap kubelet-config", Begin: apply(Kubelet), BeginAfter: []string{clusteradmins.Name}},
 		},
 	}
 }

@@ -25,7 +25,8 @@ import (
 
 // initWorkflow is what init does, in order. containerd starts as soon as its configuration is written, beside the
 // phases that only write files, and the control plane is started by the last file's neighbour: etcd and the API server
-// at once, the others when the API server is ready. From cluster-admins on, the phases talk to that API server.
+// at once, the others when the API server is ready. From cluster-admins on, the phases talk to that API
+// server, all at once: what they wait for is the controller manager's signature under cluster-info.
 func initWorkflow() phases.Workflow {
 	deps := supervisor.Deps{ContainerdConfig: containerdConfig, LookPath: exec.LookPath}
 	return phases.Workflow{Phases: []phases.Phase{
