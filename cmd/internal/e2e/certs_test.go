@@ -119,10 +119,10 @@ func renewIsServed(t *testing.T) {
 func expiredWhileOff(t *testing.T) {
 	pid := supervisorPID(t)
 	killed := []string{pidOf(t, "etcd"), pidOf(t, "kube-apiserver")}
-	stopProcess(t, fmt.Sprint(pid))
+	stopProcess(t, fmt.Sprint(pid), syscall.SIGTERM)
 	expire(t)
 	for _, p := range killed {
-		stopProcess(t, p)
+		stopProcess(t, p, syscall.SIGKILL) // as when the power goes
 	}
 	if r := slipway(t, "certs", "check-expiration"); r.code != 2 || !strings.Contains(r.stdout, "expired") {
 		t.Fatalf("check-expiration: exit code %d\n%s", r.code, r.stdout)
@@ -185,13 +185,13 @@ func expire(t *testing.T) {
 }
 
 // stopProcess ends a process and waits for its end.
-func stopProcess(t *testing.T, pid string) {
+func stopProcess(t *testing.T, pid string, signal syscall.Signal) {
 	t.Helper()
 	var n int
 	if _, err := fmt.Sscan(pid, &n); err != nil {
 		t.Fatalf("pid %q: %v", pid, err)
 	}
-	if err := syscall.Kill(n, syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(n, signal); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 30*time.Second, "the end of process "+pid, func() string {
