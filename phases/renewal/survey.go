@@ -28,9 +28,6 @@ type Item struct {
 	Err     error // why the file tells nothing
 }
 
-// kubelet is the kubeconfig of the node itself. The supervisor reads it again whenever it changes.
-const kubelet = "kubelet.conf"
-
 // users are the static pods that read a file, by the name of the item.
 func users(name string) []string {
 	switch name {

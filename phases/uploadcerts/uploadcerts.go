@@ -106,15 +106,16 @@ func uploaded(ctx context.Context, env *phases.Env, want map[string][]byte, key 
 	if err != nil || !maps.EqualFunc(have, want, bytes.Equal) {
 		return false, nil // under another key, or of before a renewal
 	}
-	for _, o := range secret.GetOwnerReferences() {
-		token, err := env.API.Get(ctx, kubeapi.Ref{APIVersion: "v1", Kind: "Secret", Namespace: namespace, Name: o.Name})
-		if err != nil {
-			return false, nil // it goes, and the Secret with it
-		}
-		t, err := bootstraptoken.FromSecret(token)
-		return err == nil && t.Expires.Sub(env.Now()) > lifetime/2, nil
+	owners := secret.GetOwnerReferences()
+	if len(owners) == 0 {
+		return true, nil
 	}
-	return true, nil
+	token, err := env.API.Get(ctx, kubeapi.Ref{APIVersion: "v1", Kind: "Secret", Namespace: namespace, Name: owners[0].Name})
+	if err != nil {
+		return false, nil // it goes, and the Secret with it
+	}
+	t, err := bootstraptoken.FromSecret(token)
+	return err == nil && t.Expires.Sub(env.Now()) > lifetime/2, nil
 }
 
 // Decrypt returns the contents of the Secret. An error says that the key is another one.

@@ -45,21 +45,21 @@ func (d derived) cluster() (*config.Cluster, []string, error) {
 	if socket != "" {
 		options.Flags.CRISocket = config.Given(socket)
 	}
-	var cluster *config.Cluster
-	var warnings []string
 	if d.configuration != nil {
 		options.Data = fmt.Appendf(nil, "%s\n---\n%s", d.move.Text(string(d.configuration)), kubelet)
-		cluster, warnings, err = config.Load(options)
+		if cluster, warnings, err := config.Load(options); err == nil {
+			d.complete(cluster)
+			return cluster, warnings, nil
+		} // an editor spoilt it: the manifests have what is needed, too
 	}
-	if cluster == nil { // there is none, or one that an editor spoilt: the manifests have what is needed, too
-		generated, generating := d.generated()
-		if generating != nil {
-			return nil, nil, generating
-		}
-		options.Data = fmt.Appendf(nil, "%s\n---\n%s", generated, kubelet)
-		if cluster, warnings, err = config.Load(options); err != nil {
-			return nil, nil, fmt.Errorf("reading the node's configuration off its files: %w", err)
-		}
+	generated, err := d.generated()
+	if err != nil {
+		return nil, nil, err
+	}
+	options.Data = fmt.Appendf(nil, "%s\n---\n%s", generated, kubelet)
+	cluster, warnings, err := config.Load(options)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the node's configuration off its files: %w", err)
 	}
 	d.complete(cluster)
 	return cluster, warnings, nil
