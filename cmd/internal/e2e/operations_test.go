@@ -28,6 +28,15 @@ func TestOperations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const backups = "/var/backups/slipway" // what a reset leaves alone, with good reason
+	if _, err := os.Stat(backups); err == nil {
+		t.Fatalf("%s exists: it holds somebody's snapshots, or those of a test that was killed", backups)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(backups); err != nil {
+			t.Error(err)
+		}
+	})
 	initialised(t)
 	home := t.TempDir()
 	for _, r := range recipes {
