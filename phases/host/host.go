@@ -85,6 +85,7 @@ type Query struct {
 	Images   []string
 	Archives string
 	Pull     bool     // whether the registry may be asked
+	Emptied  bool     // slipway's own store will be empty by then: what it holds now does not count
 	Units    []string // of systemd, "firewalld.service"
 	Lookup   string   // a host name to resolve; "" for none
 	Etcd     ExternalEtcd

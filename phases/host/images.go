@@ -114,15 +114,34 @@ func importable(refs, wanted, stored []string, before bool) bool {
 	return len(absent) > 0
 }
 
-// without returns what of refs is not in the list, in order.
+// without returns what of refs is not in the list, in order. Short names are the same as long ones.
 func without(refs, list []string) []string {
 	var rest []string
+	held := map[string]bool{}
+	for _, ref := range list {
+		held[fullName(ref)] = true
+	}
 	for _, ref := range refs {
-		if !slices.Contains(list, ref) && !slices.Contains(rest, ref) {
-			rest = append(rest, ref)
+		if name := fullName(ref); !held[name] {
+			held[name], rest = true, append(rest, ref)
 		}
 	}
 	return rest
+}
+
+// fullName writes a reference out, as stores do and archives of docker do not: nginx is docker.io/library/nginx:latest.
+func fullName(ref string) string {
+	host, _, found := strings.Cut(ref, "/")
+	switch {
+	case !found:
+		ref = "docker.io/library/" + ref
+	case !strings.ContainsAny(host, ".:") && host != "localhost":
+		ref = "docker.io/" + ref
+	}
+	if !strings.ContainsAny(ref[strings.LastIndexByte(ref, '/'):], ":@") {
+		ref += ":latest"
+	}
+	return ref
 }
 
 // parallelPulls is the kubelet's own habit for control planes: few large layers, one registry.

@@ -254,8 +254,22 @@ func TestMissingImagesAsksTheStoreThatRuns(t *testing.T) {
 	listener, err := net.Listen("unix", socket)
 	must(t, err)
 	defer listener.Close()
-	missing, _, err := l.missingImages(t.Context(), Query{Images: []string{"r/etcd:1"}, Socket: socket, Archives: im.Archives})
+	missing, _, err := l.missingImages(t.Context(), Query{Images: []string{"r/etcd:1"}, Socket: socket, Archives: im.Archives, Emptied: true})
 	if err != nil || missing != nil {
 		t.Errorf("missing %q, %v", missing, err)
+	}
+	l.paths.ContainerdSocket = socket
+	for emptied, want := range map[bool]int{false: 0, true: 1} { // its own goes with a reset
+		if missing, _, err := l.missingImages(t.Context(), Query{Images: []string{"r/etcd:1"}, Archives: im.Archives, Emptied: emptied}); err != nil || len(missing) != want {
+			t.Errorf("emptied %v: missing %q, %v", emptied, missing, err)
+		}
+	}
+}
+
+func TestShortNamesAreLongOnes(t *testing.T) {
+	refs := []string{"nginx", "nginx:latest", "me/tool:1", "localhost/a:1", "r.example:5000/b", "registry.k8s.io/pause:3.10"}
+	list := []string{"docker.io/library/nginx:latest", "docker.io/me/tool:1", "r.example:5000/b:latest", "registry.k8s.io/pause:3.9"}
+	if got, want := without(refs, list), []string{"localhost/a:1", "registry.k8s.io/pause:3.10"}; !slices.Equal(got, want) {
+		t.Errorf("without: %q, want %q", got, want)
 	}
 }

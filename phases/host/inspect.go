@@ -79,7 +79,7 @@ func (l *Live) missingImages(ctx context.Context, q Query) ([]string, string, er
 		socket = l.paths.ContainerdSocket
 	}
 	var stored []string
-	if knock(ctx, socket) == nil {
+	if goes := q.Emptied && q.Socket == ""; !goes && knock(ctx, socket) == nil {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		stored, _ = l.images.List(ctx, socket) // a runtime that does not answer is a problem of its own
 		cancel()

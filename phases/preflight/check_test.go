@@ -286,3 +286,33 @@ func TestPhaseOnlyTellsWhereTheMachineIsNotInspected(t *testing.T) {
 		t.Errorf("told %q, %v", told, err)
 	}
 }
+
+// What slipway made is gone after a reset, its image store too; what others made stays in the way.
+func TestForesee(t *testing.T) {
+	c, m := cluster(), machine()
+	root := t.TempDir()
+	m.Listeners[6443] = host.Listener{Address: "[::]:6443", PID: 7, Program: "kube-apiserver", Ours: true}
+	m.Paths[c.Paths.Manifests+"/etcd.yaml"] = host.PathState{Exists: true, Ours: true}
+	m.Paths["/var/lib/etcd"] = host.PathState{Exists: true, Dir: true, Ours: true}
+	files := artifact.Disk{Root: root}
+	if err := Foresee(c, m, files, time.Now()); err != nil {
+		t.Errorf("a control plane of slipway's: %v", err)
+	}
+	m.Paths["/var/lib/etcd"] = host.PathState{Exists: true, Dir: true} // the manifests that would vouch for it go
+	m.Listeners[10259] = host.Listener{Address: "[::]:10259", PID: 8, Program: "other"}
+	m.MissingImages, m.RegistryErr = []string{"r/etcd:1"}, "registry r does not answer"
+	m.HostnameOK = false // a warning
+	want := "this machine is not ready:\n" +
+		"  [Port-10259] port 10259, which kube-scheduler needs, is taken by process 8 (other) at [::]:10259: end process 8, or choose another port with scheduler.extraArgs: secure-port\n" +
+		"  [DirAvailable--var-lib-etcd] /var/lib/etcd is not empty, and slipway did not fill it: move it away, or choose another one with etcd.local.dataDir\n" +
+		"  [ImagePull] missing images: r/etcd:1 (registry r does not answer): put docker or OCI archives of them into /var/lib/slipway/images or another --image-archives DIRECTORY, " +
+		"or make the registry reachable; slipway's own image store goes with the reset\n" +
+		"  to go on regardless: --ignore-preflight-errors=Port-10259,DirAvailable--var-lib-etcd,ImagePull"
+	if err := Foresee(c, m, files, time.Now()); err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	c.IgnorePreflightErrors = []string{"all"}
+	if err := Foresee(c, m, files, time.Now()); err != nil {
+		t.Errorf("with all ignored: %v", err)
+	}
+}

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
 	"github.com/slipway-k8s/slipway/phases/supervisor"
@@ -43,6 +46,24 @@ func run(ctx context.Context, env *phases.Env) error {
 	}
 	problems := slices.Concat(checkMachine(cfg, seen), checkConfiguration(cfg), Certificates(env.Files, cfg, env.Now()))
 	return judge(problems, cfg.IgnorePreflightErrors, env.Report)
+}
+
+// Foresee returns what would end a run of the phase once the control plane that is here is reset, as an *Error, or nil: what
+// slipway made counts as gone. files are what the reset leaves, and seen answers a Question whose Emptied is set. Warnings
+// are left to the phase, which tells them.
+func Foresee(cfg *config.Cluster, seen *host.Inspection, files artifact.Store, now time.Time) error {
+	after := *seen
+	after.Listeners, after.Paths = maps.Clone(seen.Listeners), maps.Clone(seen.Paths)
+	maps.DeleteFunc(after.Listeners, func(_ uint16, l host.Listener) bool { return l.Ours })
+	maps.DeleteFunc(after.Paths, func(_ string, at host.PathState) bool { return at.Ours })
+	problems := append(Check(cfg, &after), Certificates(files, cfg, now)...)
+	for i, p := range problems {
+		if p.Name == "ImagePull" && cfg.CRISocket == "" {
+			problems[i].Fix = fmt.Sprintf("put docker or OCI archives of them into %s or another --image-archives DIRECTORY, or make the registry reachable; "+
+				"slipway's own image store goes with the reset", cfg.Paths.ImageArchives)
+		}
+	}
+	return judge(problems, cfg.IgnorePreflightErrors, func(phases.Event) {})
 }
 
 // Severity says whether a problem ends init.

@@ -9,17 +9,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/backup"
 	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/host"
 	"github.com/slipway-k8s/slipway/phases/kubeconfig"
 	"github.com/slipway-k8s/slipway/phases/kubelet"
+	"github.com/slipway-k8s/slipway/phases/ledger"
 	"github.com/slipway-k8s/slipway/phases/markcontrolplane"
 	"github.com/slipway-k8s/slipway/phases/pki"
 	"github.com/slipway-k8s/slipway/phases/plane"
@@ -44,7 +49,8 @@ func newRestore(std Streams, g *global) *cobra.Command {
 			"lays the certificates and keys, issues again those that name the old address, moves manifests and kubeconfigs to the new one,\n" +
 			"restores etcd, starts the control plane and waits until it is ready. Users' changes to the manifests come along.\n\n" +
 			"The address is the old one unless another is given. With another node name, the old Node is removed from the cluster, and what\n" +
-			"ran on it with it. Where a control plane is already, restore refuses, or with --force resets it first.",
+			"ran on it with it. Where a control plane is already, restore refuses, or with --force resets it first: when all images are\n" +
+			"at hand without slipway's own image store, which goes with the reset, and nothing else would stop the restore.",
 		Example: "  slipway restore /media/usb/edge1.tar.gz\n  slipway restore /media/usb/edge1.tar.gz --apiserver-advertise-address 192.0.2.7 --image-archives /media/usb/images",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runRestore(cmd.Context(), std, g, f, args[0])
@@ -74,7 +80,7 @@ func runRestore(ctx context.Context, std Streams, g *global, f restoreFlags, pat
 		return err
 	}
 	if err := r.clearMachine(ctx, std, g, f.force); err != nil {
-		return err
+		return fmt.Errorf("restoring %s: %w", path, err)
 	}
 	screen := newUI(std, false, nil)
 	defer screen.close()
@@ -169,7 +175,18 @@ func openBackup(std Streams, g *global, f restoreFlags, path, work string) (*res
 		}
 	}
 	r.cluster = cluster
+	r.bringsItself()
 	return r, nil
+}
+
+// bringsItself spares preflight the search for volumes whose files come with the backup. Nothing else reads the volumes of
+// the configuration: the manifests are the backup's own.
+func (r *restored) bringsItself() {
+	for _, c := range []*config.Component{&r.cluster.APIServer, &r.cluster.ControllerManager, &r.cluster.Scheduler} {
+		c.ExtraVolumes = slices.DeleteFunc(slices.Clone(c.ExtraVolumes), func(v config.HostPathMount) bool {
+			return slices.ContainsFunc(r.files, func(f artifact.File) bool { return ledger.Within(f.Path, v.HostPath) })
+		})
+	}
 }
 
 // store holds the archive's files, the components' manifests changed by change, in memory.
@@ -192,7 +209,8 @@ func (r *restored) read(g *global, work string, change func(string, artifact.Fil
 	return plane.Read(store, g.paths())
 }
 
-// clearMachine refuses a machine that has a control plane, or resets it with force. What lives is saved before.
+// clearMachine refuses a machine that has a control plane, or resets it with force, if all that comes after has what it
+// needs. What lives is saved before.
 func (r *restored) clearMachine(ctx context.Context, std Streams, g *global, force bool) error {
 	paths := g.paths()
 	there, err := plane.Read(artifact.Disk{}, paths)
@@ -202,6 +220,9 @@ func (r *restored) clearMachine(ctx context.Context, std Streams, g *global, for
 	if !force {
 		return withHint(errors.New("a control plane is here already: a restore would take its place, and its data be lost"),
 			"to reset it and restore: --force\nto go back to a snapshot of the same cluster: slipway etcd snapshot restore")
+	}
+	if err := r.foresee(ctx, g); err != nil {
+		return withHint(err, "nothing was touched: bring what is missing, and run the same command again")
 	}
 	if err == nil && there.Member != nil {
 		if client, _, err := dialEtcd(ctx, there.Etcd); err == nil {
@@ -214,6 +235,55 @@ func (r *restored) clearMachine(ctx context.Context, std Streams, g *global, for
 	quiet := std
 	quiet.Out = std.Err
 	return runReset(ctx, quiet, g, "", true, false, output{format: "text"})
+}
+
+// foresee refuses what the restore would only find out when the control plane that is here is gone. It asks what preflight
+// asks, and touches nothing.
+func (r *restored) foresee(ctx context.Context, g *global) error {
+	entries, err := ledger.Load("", r.cluster.Paths.Ledger)
+	if err != nil {
+		return err
+	}
+	going := owned(entries)
+	question := preflight.Question(r.cluster)
+	question.Images, question.Emptied = append(question.Images, r.images()...), true
+	if going.Owns(filepath.Join(question.Archives, "any.tar")) {
+		question.Archives = "" // it goes with all that is in it
+	}
+	live := host.NewLive(host.Options{Paths: r.cluster.Paths, Facts: r.cluster.Facts, Files: artifact.Disk{}, Ledger: going, Images: imageStore{}})
+	seen, err := live.Inspect(ctx, question)
+	if err != nil {
+		return err
+	}
+	return preflight.Foresee(r.cluster, seen, remaining{artifact.Disk{}, going}, g.now())
+}
+
+// remaining is a disk from which what slipway made is gone.
+type remaining struct {
+	artifact.Store
+	going owned
+}
+
+func (w remaining) ReadFile(path string) (artifact.File, error) {
+	if w.going.Owns(path) {
+		return artifact.File{}, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	return w.Store.ReadFile(path)
+}
+
+// images are those of all the backup's manifests, the users' own pods among them.
+func (r *restored) images() []string {
+	var refs []string
+	for _, f := range r.files {
+		var pod corev1.Pod
+		if filepath.Dir(f.Path) != r.cluster.Paths.Manifests || yaml.Unmarshal(f.Data, &pod) != nil {
+			continue // what is no pod starts nothing
+		}
+		for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+			refs = append(refs, c.Image)
+		}
+	}
+	return refs
 }
 
 // workflow is init's, with the backup's files in the place of new ones: the phases for certificates and kubeconfigs only

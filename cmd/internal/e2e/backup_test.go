@@ -166,6 +166,8 @@ func TestBackupRestoreAndMove(t *testing.T) {
 	}
 	n.refuse(t, "a control plane is here already", "restore", archive)
 	n.refuse(t, "truncated", "restore", cut, "--force")
+	n.refuse(t, "[ImagePull] missing images: ", "restore", archive, "--force")
+	n.refuse(t, "nothing was touched", "restore", archive, "--force", "--image-archives", dir)
 	slipway(t, "reset", "--force").must(t, "slipway reset")
 
 	n.swapAddress(t, firstAddress, secondAddress)
