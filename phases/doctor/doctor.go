@@ -50,6 +50,7 @@ type Finding struct {
 type Seen struct {
 	Config      *config.Cluster // what runs, or what would be made
 	Initialized bool            // whether there is a control plane here
+	Unread      bool            // its files did not answer: what they would say, Initialized too, is not known for sure
 	Systemd     bool
 	Suffix      string // what commands need to mean the same instance: " --instance NAME" or ""
 	Now         time.Time
@@ -148,6 +149,10 @@ func warning(check, fix, message string, args ...any) Finding {
 
 func unanswered(s Seen) []Finding {
 	var found []Finding
+	if s.Unread {
+		found = append(found, failure("Files", "look at dmesg for a disk or file system that hangs: "+s.Config.Paths.Kubernetes+", "+s.Config.Paths.State,
+			"the files of the control plane cannot be read in time: what they would say is not known, and what needs them was not looked at"))
+	}
 	for _, what := range s.Unanswered {
 		found = append(found, warning("Unanswered", "run slipway doctor again; if it is the same, look at dmesg for a disk or file system that hangs",
 			"%s could not be looked at in time", what))

@@ -73,6 +73,9 @@ func TestDiagnose(t *testing.T) {
 			[]string{"warning [Rollback] a newer version of kube-scheduler was given up, the last good one runs: exited with code 1: correct /etc/kubernetes/manifests/kube-scheduler.yaml; slipway status kube-scheduler shows the end of its log"}},
 		{"a pod that the API does not show", func(s *Seen) { scheduler(s).NotShown = "forbidden" },
 			[]string{"warning [Mirror] kube-scheduler runs, and the Kubernetes API does not show it: forbidden: slipway events says since when"}},
+		{"files that hang", func(s *Seen) { s.Unread, s.Certificates = true, nil },
+			[]string{"error [Files] the files of the control plane cannot be read in time: what they would say is not known, and what needs them was not looked at: " +
+				"look at dmesg for a disk or file system that hangs: /etc/kubernetes, /var/lib/slipway"}},
 		{"a dead supervisor: its pods are not missed", func(s *Seen) {
 			s.Supervisor.Err, s.Components = "the supervisor does not run: nothing answers at /run/slipway/slipway.sock", nil
 		}, []string{"error [Supervisor] the supervisor does not run: nothing answers at /run/slipway/slipway.sock; what runs goes on, and nothing is restarted: " +

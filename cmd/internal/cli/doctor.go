@@ -28,7 +28,7 @@ func newDoctor(std Streams, g *global) *cobra.Command {
 			"plane yet it says what init would refuse. What matters only to a kubelet is a note.\n\n" +
 			"It changes nothing, and needs no API server, no supervisor and no containerd. Each look has a bound of its own: the whole takes\n" +
 			"3 seconds, 2 of them to measure the disk, and never more than 10. What runs is told by its manifests; --config and the other\n" +
-			"flags say what shall run instead.\n\n" +
+			"flags say what shall run instead: --config all of it, each other flag what it names.\n\n" +
 			"The exit code is 0 when all is well, 2 when there are only warnings, 3 when there are errors, and 1 when doctor itself fails.",
 		Example: "  slipway doctor\n" +
 			"  slipway doctor -o json\n" +
@@ -48,8 +48,8 @@ const (
 
 // diagnosis is what `slipway doctor -o json` prints.
 type diagnosis struct {
-	Verdict      string           `json:"verdict"` // ok, warning, error
-	ControlPlane bool             `json:"controlPlane"`
+	Verdict      string           `json:"verdict"`      // ok, warning, error
+	ControlPlane *bool            `json:"controlPlane"` // null when that could not be told in time
 	Findings     []doctor.Finding `json:"findings"`
 	Versions     []namedVersion   `json:"versions"`
 	Disk         *diskFigures     `json:"disk,omitempty"`
@@ -97,7 +97,10 @@ func runDoctor(ctx context.Context, std Streams, g *global, f doctorFlags) error
 }
 
 func diagnose(s doctor.Seen, kernel string) diagnosis {
-	d := diagnosis{Verdict: "ok", ControlPlane: s.Initialized, Findings: doctor.Diagnose(s)}
+	d := diagnosis{Verdict: "ok", Findings: doctor.Diagnose(s)}
+	if s.Initialized || !s.Unread {
+		d.ControlPlane = &s.Initialized
+	}
 	if worst, any := doctor.Worst(d.Findings); any {
 		d.Verdict = worst.String()
 	}
@@ -168,7 +171,10 @@ func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
 // summary is the last line.
 func (d diagnosis) summary(counts map[doctor.Severity]int) string {
 	subject := "this node"
-	if !d.ControlPlane {
+	switch {
+	case d.ControlPlane == nil:
+		subject = "this machine, of which is not known whether it has a control plane,"
+	case !*d.ControlPlane:
 		subject = "this machine, which has no control plane yet,"
 	}
 	if d.Verdict == "ok" {

@@ -85,13 +85,14 @@ func examine(ctx context.Context, std Streams, g *global, f *configFlags) (docto
 	seen := doctor.Seen{Now: g.now(), Suffix: g.suffix()}
 	var failed error
 	node := nodeFiles{paths: g.paths()}
+	seen.Unread = true
 	collect(ctx, filesBound, &seen, []look{{"the files of the control plane", func(context.Context) func(*doctor.Seen) {
 		cluster, err := f.load(Streams{In: std.In, Out: std.Out, Err: io.Discard, Environ: std.Environ}, g)
 		found := readNode(g.paths())
-		return func(*doctor.Seen) { seen.Config, failed, node = cluster, err, found }
+		return func(*doctor.Seen) { seen.Unread, seen.Config, failed, node = false, cluster, err, found }
 	}}})
-	given := f.file != "" || f.factsFile != ""
-	if failed != nil && (given || !node.initialized()) {
+	described := f.file != "" || f.factsFile != "" // all of it, not by single flags
+	if failed != nil && (described || !node.initialized()) {
 		return seen, "", failed
 	}
 	if seen.Config == nil { // flags that are not needed to look at what runs, or files that hang
@@ -99,12 +100,36 @@ func examine(ctx context.Context, std Streams, g *global, f *configFlags) (docto
 			Etcd: config.Etcd{Local: &config.LocalEtcd{DataDir: g.paths().EtcdData}}}
 	}
 	seen.Initialized, seen.Systemd = node.initialized(), exists("/run/systemd/system")
-	if seen.Initialized && !given {
-		seen.Config = doctor.Running(*seen.Config, node.manifests)
+	if seen.Unread { // its socket is in memory, not on the disk that hangs
+		seen.Initialized, seen.Unanswered = exists(g.paths().SupervisorSocket), nil
+		seen.Config.Etcd = config.Etcd{} // no pod of etcd is missed: it may be an external one
+	}
+	if seen.Initialized && !described {
+		seen.Config = override(doctor.Running(*seen.Config, node.manifests), seen.Config, f.flags.Changed)
 	}
 	kernel := ""
 	collect(ctx, looksBound, &seen, g.looks(seen, node, &kernel))
 	return seen, kernel, nil
+}
+
+// override puts what flags say in the place of what the manifests say. flags is the cluster as the flags describe it, and
+// given tells which of them were set.
+func override(runs, flags *config.Cluster, given func(flag string) bool) *config.Cluster {
+	c := *runs
+	for flag, take := range map[string]func(){
+		"apiserver-advertise-address": func() { c.AdvertiseAddress = flags.AdvertiseAddress },
+		"apiserver-bind-port":         func() { c.BindPort = flags.BindPort },
+		"node-name":                   func() { c.NodeName = flags.NodeName },
+		"pod-network-cidr":            func() { c.PodSubnets = flags.PodSubnets },
+		"service-cidr":                func() { c.ServiceSubnets = flags.ServiceSubnets },
+		"kubernetes-version":          func() { c.KubernetesVersion = flags.KubernetesVersion },
+		"cert-dir":                    func() { c.Paths.PKI = flags.Paths.PKI },
+	} {
+		if given(flag) {
+			take()
+		}
+	}
+	return &c
 }
 
 // nodeFiles is what the files say of this node before anything is asked.
@@ -143,6 +168,9 @@ func (o owned) Owns(path string) bool    { return ledger.Owned(o, path) }
 // looks are what doctor looks at, beside the files that say what runs.
 func (g *global) looks(s doctor.Seen, node nodeFiles, kernel *string) []look {
 	cluster := s.Config
+	if s.Unread {
+		return g.looksWithoutFiles(s)
+	}
 	looks := []look{
 		{"the machine", func(ctx context.Context) func(*doctor.Seen) { return inspectMachine(ctx, s, node, kernel) }},
 		{"certificates and kubeconfigs", func(context.Context) func(*doctor.Seen) {
@@ -175,6 +203,17 @@ func (g *global) looks(s doctor.Seen, node nodeFiles, kernel *string) []look {
 		looks = append(looks, look{"etcd", func(ctx context.Context) func(*doctor.Seen) { return askEtcd(ctx, cluster) }})
 	}
 	return looks
+}
+
+// looksWithoutFiles are those that still mean something when the files of the control plane cannot be read.
+func (g *global) looksWithoutFiles(s doctor.Seen) []look {
+	if !s.Initialized {
+		return nil
+	}
+	return []look{
+		{"the supervisor", g.askSupervisor},
+		{"the container runtime", func(ctx context.Context) func(*doctor.Seen) { return g.askRuntime(ctx) }},
+	}
 }
 
 func inspectMachine(ctx context.Context, s doctor.Seen, node nodeFiles, kernel *string) func(*doctor.Seen) {
@@ -242,8 +281,13 @@ func patients(list *corev1.PodList, details []status.Detail, problems []status.P
 	return components, refused
 }
 
+// runtimeBound is for the runtime's version; one that is stopped takes the connection and answers nothing.
+const runtimeBound = 3 * time.Second
+
 // askRuntime asks the runtime for its version.
 func (g *global) askRuntime(ctx context.Context) func(*doctor.Seen) {
+	ctx, cancel := context.WithTimeout(ctx, runtimeBound)
+	defer cancel()
 	socket := g.places(ctx).Runtime
 	r := doctor.Runtime{Socket: socket, Own: socket == g.paths().ContainerdSocket}
 	var d net.Dialer
@@ -252,7 +296,10 @@ func (g *global) askRuntime(ctx context.Context) func(*doctor.Seen) {
 		conn.Close()
 		r.Name, r.Version, err = imageStore{}.Version(ctx, socket)
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		r.Err = fmt.Sprintf("no answer within %s", runtimeBound)
+	case err != nil:
 		r.Err = reasonOfDial(err)
 	}
 	return func(seen *doctor.Seen) { seen.Runtime = r }
