@@ -335,7 +335,7 @@ func (f *applyFlags) outcome(ctx context.Context, g *global, err error) error {
 func readyComponents(ctx context.Context, g *global) ([]string, error) {
 	list, err := g.supervisor().pods(ctx)
 	if errors.Is(err, errNotRunning) {
-		return nil, withHint(err, "start it again with: slipway init"+g.suffix())
+		return nil, withHint(err, "start it again with: slipway init phase supervisor supervise"+g.suffix())
 	}
 	if err != nil {
 		return nil, err
