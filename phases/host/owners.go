@@ -47,7 +47,10 @@ func (i inspector) owners() []Owner {
 		if name == "" || i.contained(pid) {
 			continue
 		}
-		argv := strings.Split(i.read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
+		argv := strings.Split(strings.TrimRight(i.read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00"), "\x00")
+		if len(argv) == 2 && argv[1] == "--version" {
+			continue // it runs nothing; our own question for the kubelet's version may be among them
+		}
 		found = append(found, Owner{Name: name, Evidence: fmt.Sprintf("process %d (%s)", pid, shorten(argv))})
 	}
 	for _, sign := range ownerPaths(i.paths) {
