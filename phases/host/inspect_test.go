@@ -72,7 +72,7 @@ func TestOwners(t *testing.T) {
 	files := map[string]string{
 		"/proc/self/ns/pid": "->pid:[1]",
 		"/proc/10/comm":     "kubelet\n", "/proc/10/cmdline": "/usr/bin/kubelet\x00--config\x00/var/lib/kubelet/config.yaml\x00-v\x005\x00", "/proc/10/ns/pid": "->pid:[1]",
-		"/proc/12/comm": "kubelet\n", "/proc/12/cmdline": "kubelet\x00--version\x00", "/proc/12/ns/pid": "->pid:[1]", // only asked, as preflight itself does
+		"/proc/15/comm": "kubelet\n", "/proc/15/cmdline": "kubelet\x00--version\x00", "/proc/15/ns/pid": "->pid:[1]", // only asked, as preflight itself does
 		"/proc/11/comm": "k3s-server\n", "/proc/11/cmdline": "/usr/local/bin/k3s server\x00", "/proc/11/ns/pid": "->pid:[2]", // in a container
 		"/proc/12/comm":                      "sshd\n",
 		"/var/lib/rancher/k3s/server/":       "",
