@@ -267,8 +267,8 @@ func TestMissingImagesAsksTheStoreThatRuns(t *testing.T) {
 }
 
 func TestShortNamesAreLongOnes(t *testing.T) {
-	refs := []string{"nginx", "nginx:latest", "me/tool:1", "localhost/a:1", "r.example:5000/b", "registry.k8s.io/pause:3.10"}
-	list := []string{"docker.io/library/nginx:latest", "docker.io/me/tool:1", "r.example:5000/b:latest", "registry.k8s.io/pause:3.9"}
+	refs := []string{"nginx", "nginx:latest", "docker.io/me/tool:1", "localhost/a:1", "r.example:5000/b", "registry.k8s.io/pause:3.10"}
+	list := []string{"docker.io/library/nginx:latest", "me/tool:1", "r.example:5000/b:latest", "registry.k8s.io/pause:3.9"}
 	if got, want := without(refs, list), []string{"localhost/a:1", "registry.k8s.io/pause:3.10"}; !slices.Equal(got, want) {
 		t.Errorf("without: %q, want %q", got, want)
 	}
