@@ -183,6 +183,38 @@ func ps(t *testing.T) map[string]container {
 	return out
 }
 
+// finding is one of doctor's.
+type finding struct{ Severity, Check, Message, Fix string }
+
+// diagnosis is what `slipway doctor -o json` printed, and how long that took.
+type diagnosis struct {
+	Verdict      string
+	ControlPlane *bool
+	Findings     []finding
+	took         time.Duration
+}
+
+// doctor returns the diagnosis of a machine with a control plane. Its exit code and its verdict agree with what it found,
+// or the test fails.
+func doctor(t *testing.T, args ...string) diagnosis {
+	t.Helper()
+	r := slipway(t, append([]string{"doctor", "-o", "json"}, args...)...)
+	d := diagnosis{took: r.took}
+	if err := json.Unmarshal([]byte(r.stdout), &d); err != nil {
+		t.Fatalf("reading slipway doctor: %v\n%s%s", err, r.stdout, r.stderr)
+	}
+	verdict := "ok"
+	for _, f := range d.Findings {
+		if f.Severity == "error" || f.Severity == "warning" && verdict == "ok" {
+			verdict = f.Severity
+		}
+	}
+	if code := map[string]int{"ok": 0, "warning": 2, "error": 3}[verdict]; d.Verdict != verdict || r.code != code || d.ControlPlane == nil || !*d.ControlPlane {
+		t.Fatalf("slipway doctor: exit code %d for %q\n%s%s", r.code, verdict, r.stdout, r.stderr)
+	}
+	return d
+}
+
 // eventually waits until check returns "", else fails with what it last returned. It looks every 50 ms.
 func eventually(t *testing.T, limit time.Duration, what string, check func() string) {
 	t.Helper()
