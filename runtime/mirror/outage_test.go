@@ -184,8 +184,9 @@ func TestCertificateThatHasExpiredIsReplaced(t *testing.T) {
 
 func TestWrongAuthorityIsReported(t *testing.T) {
 	f := newFakeAPI(t)
-	r := run(t, f, nil)
-	newAuthority(t).writeKubeconfig(r.kubeconfig, f.url(), "system:node:n1", "system:nodes")
+	r := run(t, f, func(m *Mirror) { // before it connects: it looks at the file again only when there is a reason to
+		newAuthority(t).writeKubeconfig(m.c.Kubeconfig, f.url(), "system:node:n1", "system:nodes")
+	})
 	r.board.set(staticPod("etcd", "h1"))
 	r.awaitLog(t, "certificate signed by unknown authority", 1)
 	f.ca.writeKubeconfig(r.kubeconfig, f.url(), "system:node:n1", "system:nodes")
