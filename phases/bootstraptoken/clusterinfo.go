@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -50,8 +51,9 @@ func Cluster(files artifact.Store, c *config.Cluster) (document.Cluster, error) 
 	return cluster, nil
 }
 
-// clusterInfo returns the ConfigMap, without the signatures: they are the controller manager's.
-func clusterInfo(c document.Cluster) (*unstructured.Unstructured, error) {
+// clusterInfo returns the ConfigMap, signed with the tokens that are for signing. The controller manager would sign it too,
+// some seconds after it leads; nobody could join before.
+func clusterInfo(c document.Cluster, tokens []config.BootstrapToken) (*unstructured.Unstructured, error) {
 	// As kubeadm writes it: a kubeconfig with a cluster that has no name, no users and no contexts.
 	data, err := yaml.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Config", "preferences": map[string]any{}, "contexts": nil, "current-context": "", "users": nil,
@@ -61,8 +63,31 @@ func clusterInfo(c document.Cluster) (*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the kubeconfig of cluster-info: %w", err)
 	}
+	contents := map[string]string{"kubeconfig": string(data)}
+	for _, t := range signing(tokens) {
+		contents[signaturePrefix+t.ID] = Sign(string(data), t)
+	}
 	r := infoRef()
-	return objects.ConfigMap(r.Namespace, r.Name, map[string]string{"kubeconfig": string(data)}, nil), nil
+	return objects.ConfigMap(r.Namespace, r.Name, contents, nil), nil
+}
+
+// signing returns the tokens that cluster-info is to be signed with.
+func signing(tokens []config.BootstrapToken) []config.BootstrapToken {
+	return slices.DeleteFunc(slices.Clone(tokens), func(t config.BootstrapToken) bool { return !slices.Contains(t.Usages, "signing") })
+}
+
+// Sign returns the signature of a text with a token, byte for byte the controller manager's, which leaves it alone then:
+// k8s.io/cluster-bootstrap v0.36.3 token/jws.
+func Sign(text string, t config.BootstrapToken) string {
+	header := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"alg":"HS256","kid":%q}`, t.ID))
+	return header + ".." + base64.RawURLEncoding.EncodeToString(signature(header, text, t.Secret))
+}
+
+// signature is a JWS's third part: HMAC with SHA-256 over the first two, of which the second is cut out of what is kept.
+func signature(header, text, secret string) []byte {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(header + "." + base64.RawURLEncoding.EncodeToString([]byte(text))))
+	return mac.Sum(nil)
 }
 
 // Signed reports whether cluster-info has a signature that holds for the token: a detached JWS, HMAC with SHA-256.
@@ -72,11 +97,6 @@ func Signed(info *unstructured.Unstructured, t config.BootstrapToken) bool {
 	if len(parts) != 3 || parts[1] != "" {
 		return false
 	}
-	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
-	if err != nil {
-		return false
-	}
-	mac := hmac.New(sha256.New, []byte(t.Secret))
-	mac.Write([]byte(parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(data["kubeconfig"]))))
-	return hmac.Equal(signature, mac.Sum(nil))
+	found, err := base64.RawURLEncoding.DecodeString(parts[2])
+	return err == nil && hmac.Equal(found, signature(parts[0], data["kubeconfig"], t.Secret))
 }

@@ -28,7 +28,7 @@ func New() phases.Phase {
 		Name:  "bootstrap-token",
 		Short: "Let nodes join: a token, what it may do, and where the cluster is",
 		Long: "Makes the bootstrap tokens, lets their holders request a certificate as a node and have it approved, and publishes\n" +
-			"where the cluster is in the ConfigMap cluster-info, which the controller manager signs with each token. A token that an\n" +
+			"where the cluster is in the ConfigMap cluster-info, signed with each token. A token that an\n" +
 			"earlier run made is kept while more than half of its time is left.",
 		Begin: run, BeginAfter: []string{clusteradmins.Name},
 	}
@@ -132,7 +132,7 @@ func lasts(t, wanted config.BootstrapToken, now time.Time) bool {
 
 // Plan returns all objects of the phase.
 func Plan(cluster document.Cluster, tokens []config.BootstrapToken) ([]*unstructured.Unstructured, error) {
-	info, err := clusterInfo(cluster)
+	info, err := clusterInfo(cluster, tokens)
 	if err != nil {
 		return nil, err
 	}
@@ -151,15 +151,16 @@ func Plan(cluster document.Cluster, tokens []config.BootstrapToken) ([]*unstruct
 }
 
 // awaitSignatures returns once cluster-info is signed with every token that is for signing: before that, nobody can join.
+// It is at once, unless somebody has changed what it says: then the controller manager signs that.
 func awaitSignatures(ctx context.Context, env *phases.Env, tokens []config.BootstrapToken) error {
-	signing := slices.DeleteFunc(slices.Clone(tokens), func(t config.BootstrapToken) bool { return !slices.Contains(t.Usages, "signing") })
-	if len(signing) == 0 {
+	signers := signing(tokens)
+	if len(signers) == 0 {
 		return nil
 	}
 	ctx, cancel := objects.Within(ctx, env)
 	defer cancel()
 	signed := func(o *unstructured.Unstructured) bool {
-		return !slices.ContainsFunc(signing, func(t config.BootstrapToken) bool { return !Signed(o, t) })
+		return !slices.ContainsFunc(signers, func(t config.BootstrapToken) bool { return !Signed(o, t) })
 	}
 	if err := env.API.Await(ctx, infoRef(), "is signed with the token", signed, objects.Tell(env)); err != nil {
 		return fmt.Errorf("%w\nthe signatures are made by the bootstrapsigner of kube-controller-manager, once that leads: slipway logs kube-controller-manager", err)

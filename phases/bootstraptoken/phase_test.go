@@ -191,6 +191,19 @@ func TestSignatureIsAwaited(t *testing.T) {
 	}
 }
 
+// The controller manager signs seconds after it leads; init must not wait for that.
+func TestClusterInfoIsSignedFromTheStart(t *testing.T) {
+	s := kubeapitest.New(t) // nobody signs here
+	join, _, err := run(t, s, start, made())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, secret, err := bootstraptoken.Parse(join.Tokens[0])
+	if err != nil || !bootstraptoken.Signed(s.Object(infoPath), config.BootstrapToken{ID: id, Secret: secret}) {
+		t.Errorf("%v, %v", err, s.Object(infoPath))
+	}
+}
+
 // The examples are signatures that Kubernetes makes: k8s.io/cluster-bootstrap v0.36.3 token/jws.
 func TestSigned(t *testing.T) {
 	token := config.BootstrapToken{ID: "joshua", Secret: "my voice is my passcode"}
@@ -199,6 +212,9 @@ func TestSigned(t *testing.T) {
 			"kubeconfig": "Hello from the other side. I must have called a thousand times.", "jws-kubeconfig-joshua": signature}}}
 	}
 	const good = "eyJhbGciOiJIUzI1NiIsImtpZCI6Impvc2h1YSJ9..VShe2taLd-YTrmWuRkcL_8QTNDHYxQIEBsAYYiIj1_8"
+	if made := bootstraptoken.Sign("Hello from the other side. I must have called a thousand times.", token); made != good {
+		t.Errorf("signed as %s, want %s", made, good)
+	}
 	if !bootstraptoken.Signed(info(good), token) {
 		t.Error("a good signature is refused")
 	}
