@@ -136,17 +136,14 @@ func (r *rotator) begin(ctx context.Context) error {
 	if err != nil || stage == renewal.Switched {
 		return err
 	}
-	if err := r.Prepare(r.now()); err != nil {
-		return err
-	}
-	if err := r.commit(ctx); err != nil {
+	if err := r.commit(ctx, r.Prepare(r.now())); err != nil {
 		return err
 	}
 	// Before the authority's file holds two certificates, the controller manager must sign from one that holds one.
 	if err := r.sign(ctx, renewal.Trusted); err != nil {
 		return err
 	}
-	if err := errors.Join(r.Trust(r.now()), r.commit(ctx)); err != nil {
+	if err := r.commit(ctx, r.Trust(r.now())); err != nil {
 		return err
 	}
 	if err := r.restart(ctx, r.Pods()); err != nil {
@@ -165,7 +162,7 @@ func (r *rotator) change(ctx context.Context) error {
 	if stage == renewal.Settled {
 		return errors.New("no rotation has begun, or its first stage was interrupted; slipway certs rotate-ca begin comes first")
 	}
-	if err := errors.Join(r.Switch(r.now()), r.commit(ctx)); err != nil {
+	if err := r.commit(ctx, r.Switch(r.now())); err != nil {
 		return err
 	}
 	if err := r.apply(ctx, renewal.Switched); err != nil {
@@ -188,13 +185,13 @@ func (r *rotator) finish(ctx context.Context) error {
 	if stage != renewal.Switched {
 		return fmt.Errorf("there is nothing to finish: it is %s", stage)
 	}
-	if err := errors.Join(r.Settle(r.now()), r.commit(ctx)); err != nil {
+	if err := r.commit(ctx, r.Settle(r.now())); err != nil {
 		return err
 	}
 	if err := r.apply(ctx, renewal.Settled); err != nil {
 		return err
 	}
-	if err := errors.Join(r.Clean(), r.commit(ctx)); err != nil {
+	if err := r.commit(ctx, r.Clean()); err != nil {
 		return err
 	}
 	r.say("stage 3 of 3 is done: the former authority is trusted no more")
@@ -207,7 +204,7 @@ func (r *rotator) undo(ctx context.Context) error {
 		return err
 	}
 	if stage == renewal.Switched {
-		if err := errors.Join(r.Trust(r.now()), r.commit(ctx)); err != nil {
+		if err := r.commit(ctx, r.Trust(r.now())); err != nil {
 			return err
 		}
 		if err := r.apply(ctx, renewal.Trusted); err != nil {
@@ -217,14 +214,14 @@ func (r *rotator) undo(ctx context.Context) error {
 		return nil
 	}
 	if stage == renewal.Trusted {
-		if err := errors.Join(r.Settle(r.now()), r.commit(ctx)); err != nil {
+		if err := r.commit(ctx, r.Settle(r.now())); err != nil {
 			return err
 		}
 	}
 	if err := r.apply(ctx, renewal.Settled); err != nil {
 		return err
 	}
-	if err := errors.Join(r.Clean(), r.commit(ctx)); err != nil {
+	if err := r.commit(ctx, r.Clean()); err != nil {
 		return err
 	}
 	r.say("stage 1 is undone: the next authority is gone, the former is as before")
@@ -271,7 +268,7 @@ func (r *rotator) sign(ctx context.Context, s renewal.Stage) error {
 		return r.restart(ctx, []string{manager})
 	}
 	f.Data = next
-	if err := errors.Join(r.overlay.Put(f), r.commit(ctx)); err != nil {
+	if err := r.commit(ctx, r.overlay.Put(f)); err != nil {
 		return err
 	}
 	if r.root != "" {
@@ -298,7 +295,11 @@ func (r *rotator) restart(ctx context.Context, pods []string) error {
 	return restartUsers(ctx, r.client, r.paths, pods, r.progress.Err)
 }
 
-func (r *rotator) commit(ctx context.Context) error {
+// commit writes what was planned, all of it, and nothing where the planning failed.
+func (r *rotator) commit(ctx context.Context, planned error) error {
+	if planned != nil {
+		return planned
+	}
 	_, err := r.overlay.Commit(ctx)
 	return err
 }
