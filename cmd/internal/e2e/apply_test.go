@@ -28,7 +28,11 @@ func TestApply(t *testing.T) {
 	for i := range 20 {
 		superKubectl(t, "create", "configmap", fmt.Sprintf("cargo-%d", i), "--from-literal=weight="+strings.Repeat("7", i+1)).must(t, "creating a ConfigMap")
 	}
+	superKubectl(t, "label", "configmaps", "--field-selector", "metadata.name!=kube-root-ca.crt", "cargo=all").must(t, "labelling the ConfigMaps")
 	objects := cargo(t)
+	if n := strings.Count(objects, "\n"); n != 20 {
+		t.Fatalf("%d ConfigMaps are there before anything happens, want 20:\n%s", n, objects)
+	}
 	t.Run("unchanged", func(t *testing.T) {
 		before := ps(t)
 		if r := applied(t, ""); r.took > 20*time.Second || !strings.Contains(r.stderr, "there is nothing to change") || r.stdout != "" {
@@ -75,10 +79,10 @@ func applied(t *testing.T, lines string) result {
 	return slipway(t, "apply", "--yes", "--image-archives", archives(), "--config", configuration(t, lines)).must(t, "slipway apply")
 }
 
-// cargo returns the objects of the namespace default that the test made, with uids, versions and contents.
+// cargo returns the ConfigMaps that the test made, with uids, versions and contents.
 func cargo(t *testing.T) string {
 	t.Helper()
-	return superKubectl(t, "get", "configmaps", "-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.metadata.resourceVersion} {.data}{"\n"}{end}`).
+	return superKubectl(t, "get", "configmaps", "-l", "cargo=all", "-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.metadata.resourceVersion} {.data}{"\n"}{end}`).
 		must(t, "reading the ConfigMaps").stdout
 }
 

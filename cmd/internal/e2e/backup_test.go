@@ -128,7 +128,28 @@ func (n inNamespace) node(t *testing.T, name string, count int) map[string]strin
 	t.Cleanup(func() { slipway(t, "reset", "--force").must(t, "slipway reset") })
 	n.slipway(t, "init", "--image-archives", archives(), "--node-name", name).must(t, "slipway init")
 	n.fill(t, count)
+	eventually(t, time.Minute, "what the controllers make in a new cluster", n.unsettled(t))
 	return n.objects(t)
+}
+
+// unsettled says what the controllers have still to make of objects' kinds: the rules of the aggregated roles, and each
+// namespace's authority and account.
+func (n inNamespace) unsettled(t *testing.T) func() string {
+	return func() string {
+		r := n.kubectl(t, "get", "clusterroles", "admin", "edit", "view", "-o", `jsonpath={range .items[*]}{.metadata.name} {.rules[0].verbs[0]}{"\n"}{end}`)
+		for line := range strings.Lines(r.stdout) {
+			if len(strings.Fields(line)) != 2 {
+				return "no rules yet: " + line
+			}
+		}
+		namespaces := n.kubectl(t, "get", "namespaces", "-o", "name").stdout
+		for _, kind := range []string{"configmap/kube-root-ca.crt", "serviceaccount/default"} {
+			if r := n.kubectl(t, "get", "configmaps,serviceaccounts", "-A", "-o", "name"); strings.Count(r.stdout, kind) != strings.Count(namespaces, "\n") {
+				return fmt.Sprintf("not yet in every namespace: %s %s", kind, r.stderr)
+			}
+		}
+		return r.stderr
+	}
 }
 
 // TestSnapshotRestore returns to a snapshot, and offers it and what became of it to another cluster, which must refuse.

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -116,6 +118,15 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 			return
 		}
 		stopped = true
+		if t.Failed() {
+			endTasks(t, dir+"/sock")
+		}
+		// A shim ends a moment after its last task is deleted, which nobody waits for.
+		eventually(t, 10*time.Second, "the end of the shims", func() string {
+			return strings.Join(slices.DeleteFunc(processes(t), func(line string) bool {
+				return !strings.Contains(line, "shim") || !strings.Contains(line, dir)
+			}), "\n")
+		})
 		cmd.Process.Signal(syscall.SIGTERM)
 		cmd.Wait()
 		if t.Failed() {
@@ -139,6 +150,17 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 	return dir + "/sock", stop
 }
 
+// endTasks ends what a failed test has left running.
+func endTasks(t *testing.T, socket string) {
+	t.Helper()
+	ctr := func(args ...string) result {
+		return run(t, time.Minute, "ctr", append([]string{"-a", socket, "-n", "k8s.io"}, args...)...)
+	}
+	for task := range strings.FieldsSeq(ctr("tasks", "list", "--quiet").stdout) {
+		ctr("tasks", "delete", "--force", task)
+	}
+}
+
 // TestSuperviseAlone needs no init: a KubeletConfiguration, a directory with a pod of somebody else's in JSON, and a
 // containerd are enough.
 func TestSuperviseAlone(t *testing.T) {
@@ -158,12 +180,14 @@ func TestSuperviseAlone(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		return func() {
+		end = sync.OnceFunc(func() {
 			cmd.Process.Signal(syscall.SIGTERM)
 			if err := cmd.Wait(); err != nil {
 				t.Errorf("supervise ended with %v", err)
 			}
-		}
+		})
+		t.Cleanup(end)
+		return end
 	}
 	show := func() string {
 		r := slipway(t, "ps", "--instance", "alone")
@@ -175,7 +199,7 @@ func TestSuperviseAlone(t *testing.T) {
 	end := supervise()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("supervise said:\n%s", log.String())
+			t.Logf("supervise said:\n%s", tail(log.String(), 25))
 		}
 	})
 	eventually(t, 10*time.Second, "the pod", func() string {
