@@ -24,9 +24,10 @@ type options struct {
 	slipway string
 	out     string
 	// For TestPods:
-	podRounds int
-	podIdle   time.Duration
-	podsOnly  string
+	podRounds  int
+	podRepeats int
+	podIdle    time.Duration
+	podsOnly   string
 }
 
 func (o *options) register(flags *flag.FlagSet) {
@@ -34,14 +35,16 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.lock, "lock", filepath.Join(os.TempDir(), "slipway-e2e.lock"), "hold this lock `FILE` while a control plane runs")
 	flags.StringVar(&o.slipway, "slipway", "", "measure this `PROGRAM` (default bin/slipway of the checkout)")
 	flags.StringVar(&o.out, "out", "", "write the tables to this `FILE` too")
-	flags.IntVar(&o.podRounds, "pod-rounds", 7, "measure each thing of pods this `OFTEN`")
+	flags.IntVar(&o.podRounds, "pod-rounds", 3, "measure pods in this `MANY` alternating rounds")
+	flags.IntVar(&o.podRepeats, "pod-repeats", 4, "measure each thing of a single pod this `OFTEN` in a round")
 	flags.DurationVar(&o.podIdle, "pod-idle", time.Minute, "watch 200 idle pods for this `LONG`")
-	flags.StringVar(&o.podsOnly, "pods-only", "", "of what is measured of pods, only these `PARTS`: one,fifty,idle,trace; for a quick look")
+	flags.StringVar(&o.podsOnly, "pods-only", "", "of what is measured of pods, only these `PARTS`: one,fifty,idle,calls,trace; for a quick look")
 }
 
 var given options // flags of a test binary cannot be anywhere else
 
 func TestMain(m *testing.M) {
+	signal.Ignore(syscall.SIGPIPE) // whoever reads the output may end before the clean-up
 	given.register(flag.CommandLine)
 	flag.Parse()
 	if given.out != "" {
@@ -66,16 +69,23 @@ type bench struct {
 func (b *bench) program(name string) string { return filepath.Join(b.repository, "bin/k8s", name) }
 func (b *bench) archives() string           { return filepath.Join(b.repository, "bin/images") }
 
+// untilDeadline is the test's context, which ends in time for the clean-up, and on the signals that would end the process
+// before it.
+func untilDeadline(t *testing.T) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	end, ok := t.Deadline()
+	if !ok {
+		return ctx, stop
+	}
+	limited, cancel := context.WithDeadline(ctx, end.Add(-2*time.Minute))
+	return limited, func() { cancel(); stop() }
+}
+
 // TestBench measures everything and prints the tables. It fails when something cannot be measured, never for a figure:
 // the tables say how each figure stands to its target.
 func TestBench(t *testing.T) {
-	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilDeadline(t)
 	defer stop()
-	if end, ok := t.Deadline(); ok {
-		limited, cancel := context.WithDeadline(ctx, end.Add(-2*time.Minute)) // for the clean-up
-		defer cancel()
-		ctx = limited
-	}
 	b := prepare(ctx, t)
 	began := time.Now()
 

@@ -25,13 +25,15 @@ import (
 const (
 	taskStart       = "/tasks/start"
 	taskExit        = "/tasks/exit"
-	containerDelete = "/containers/delete" // containers and, as containerd sees them, sandboxes
+	containerCreate = "/containers/create" // of containers and, as containerd sees them, sandboxes
+	containerDelete = "/containers/delete" // of containers and, as containerd sees them, sandboxes
 )
 
 // runtimeEvent is an event of containerd's, with the time that containerd gives it: the same clock as time.Now.
 type runtimeEvent struct {
 	at        time.Time
 	topic, id string
+	image     string // of containerCreate
 }
 
 // recorder keeps containerd's events. It is the one judge of all ways that are compared.
@@ -65,8 +67,9 @@ func record(ctx context.Context, n *podtest.Node) (*recorder, error) {
 				r.note(runtimeEvent{}, fmt.Errorf("following containerd's events: %w", err))
 				return
 			}
-			id := eventID(envelope.GetTopic(), envelope.GetEvent().GetValue())
-			r.note(runtimeEvent{envelope.GetTimestamp().AsTime(), envelope.GetTopic(), id}, nil)
+			e := runtimeEvent{at: envelope.GetTimestamp().AsTime(), topic: envelope.GetTopic()}
+			e.id, e.image = eventAbout(e.topic, envelope.GetEvent().GetValue())
+			r.note(e, nil)
 		}
 	}()
 	// The stream has begun once an event of ours comes back.
@@ -92,26 +95,31 @@ func record(ctx context.Context, n *podtest.Node) (*recorder, error) {
 	}
 }
 
-// eventID is the container or sandbox that an event is about, "" for those of no interest.
-func eventID(topic string, body []byte) string {
+// eventAbout is the container or sandbox that an event is about, "" for those of no interest, and the image it was made of.
+func eventAbout(topic string, body []byte) (id, image string) {
 	switch topic {
 	case taskStart:
 		var e events.TaskStart
 		if proto.Unmarshal(body, &e) == nil {
-			return e.GetContainerID()
+			return e.GetContainerID(), ""
 		}
 	case taskExit:
 		var e events.TaskExit
 		if proto.Unmarshal(body, &e) == nil && e.GetID() == e.GetContainerID() {
-			return e.GetContainerID()
+			return e.GetContainerID(), ""
+		}
+	case containerCreate:
+		var e events.ContainerCreate
+		if proto.Unmarshal(body, &e) == nil {
+			return e.GetID(), e.GetImage()
 		}
 	case containerDelete:
 		var e events.ContainerDelete
 		if proto.Unmarshal(body, &e) == nil {
-			return e.GetID()
+			return e.GetID(), ""
 		}
 	}
-	return ""
+	return "", ""
 }
 
 func (r *recorder) note(e runtimeEvent, err error) {
@@ -157,14 +165,18 @@ func (r *recorder) await(ctx context.Context, what string, from time.Time, done 
 func (r *recorder) running(ctx context.Context, from time.Time, pods ...string) (time.Time, map[string]string, error) {
 	ids := map[string]string{}
 	at, err := r.await(ctx, strings.Join(pods, ", ")+" to run", from, func(all []runtimeEvent) (last time.Time, ok bool) {
-		started := map[string]time.Time{}
+		// Sandboxes start, too; they are told apart by their image, without asking the runtime, which has other things to do.
+		created, started := map[string]bool{}, map[string]time.Time{}
 		for _, e := range all {
-			if e.topic == taskStart {
+			switch {
+			case e.topic == containerCreate && e.image != podtest.PauseImage:
+				created[e.id] = true
+			case e.topic == taskStart && created[e.id]:
 				started[e.id] = e.at
 			}
 		}
 		if len(started) < len(pods) {
-			return last, false // without asking the runtime, which has other things to do
+			return last, false
 		}
 		for _, c := range r.node.Containers("") {
 			if at, found := started[c.ID]; found {

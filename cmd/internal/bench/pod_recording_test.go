@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -30,6 +31,20 @@ type recording struct {
 	sandboxes  []*runtimeapi.PodSandboxConfig // by version, from 1
 	containers []*runtimeapi.ContainerConfig
 	cgroups    *cgroup.Tree
+
+	mu       sync.Mutex
+	prepared map[requestKey]preparedRequests // renaming takes a millisecond or two, which is not the runtime's
+}
+
+// requestKey is a version of a pod.
+type requestKey struct {
+	name    string
+	version int
+}
+
+type preparedRequests struct {
+	sandbox   *runtimeapi.PodSandboxConfig
+	container *runtimeapi.ContainerConfig
 }
 
 // record lets slipway run a pod through a proxy.
@@ -53,7 +68,7 @@ func (p *podBench) record(ctx context.Context) (r *recording, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r = &recording{}
+	r = &recording{prepared: map[requestKey]preparedRequests{}}
 	if r.cgroups, err = cgroup.Open("/sys/fs/cgroup"); err != nil {
 		return nil, err
 	}
@@ -98,32 +113,43 @@ func (r *recording) rename(recorded, into proto.Message, name string, version in
 	return protojson.Unmarshal([]byte(renamed), into)
 }
 
+// of are the requests of a version of a pod, which was prepared.
+func (r *recording) of(name string, version int) (preparedRequests, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, ok := r.prepared[requestKey{name, version}]
+	if !ok {
+		return p, fmt.Errorf("version %d of %s was not prepared", version, name)
+	}
+	return p, nil
+}
+
 func (r *recording) sandbox(name string, version int) (*runtimeapi.PodSandboxConfig, error) {
-	config := &runtimeapi.PodSandboxConfig{}
-	return config, r.rename(r.sandboxes[version-1], config, name, version)
+	p, err := r.of(name, version)
+	return p.sandbox, err
 }
 
 func (r *recording) container(name string, version int, attempt uint32) (*runtimeapi.ContainerConfig, error) {
-	config := &runtimeapi.ContainerConfig{}
-	if err := r.rename(r.containers[version-1], config, name, version); err != nil {
+	p, err := r.of(name, version)
+	if err != nil {
 		return nil, err
 	}
-	config.Metadata.Attempt = attempt
-	config.LogPath = filepath.Join(filepath.Dir(config.GetLogPath()), fmt.Sprintf("%d.log", attempt))
-	return config, nil
+	p.container.Metadata.Attempt = attempt
+	p.container.LogPath = filepath.Join(filepath.Dir(p.container.GetLogPath()), fmt.Sprintf("%d.log", attempt))
+	return p.container, nil
 }
 
-// prepare makes the directories, files and cgroups that the requests of both versions of a pod name.
+// prepare makes the requests of both versions of a pod, and the directories, files and cgroups that they name.
 func (r *recording) prepare(name string) error {
 	for version := 1; version <= len(r.sandboxes); version++ {
-		sandbox, err := r.sandbox(name, version)
+		sandbox, container := &runtimeapi.PodSandboxConfig{}, &runtimeapi.ContainerConfig{}
+		err := errors.Join(r.rename(r.sandboxes[version-1], sandbox, name, version), r.rename(r.containers[version-1], container, name, version))
 		if err != nil {
 			return err
 		}
-		container, err := r.container(name, version, 0)
-		if err != nil {
-			return err
-		}
+		r.mu.Lock()
+		r.prepared[requestKey{name, version}] = preparedRequests{sandbox, container}
+		r.mu.Unlock()
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(sandbox.GetLogDirectory(), container.GetLogPath())), 0o755); err != nil {
 			return err
 		}

@@ -92,3 +92,52 @@ func callSums(t podTrace) string {
 	}
 	return table([]string{"call", "how often", "together", "median, ms", "slowest, ms"}, rows)
 }
+
+// callCostTable compares what the calls take that nobody can do without, each by its median, and what is left: all of the
+// others, and the time in which no call was under way.
+func callCostTable(found map[watcherKind][]podTrace) string {
+	kinds := []watcherKind{barePods, samePods, slipwayPods}
+	head := []string{"one pod added, median"}
+	for _, k := range kinds {
+		head = append(head, fmt.Sprintf("%s (%d)", k, len(found[k])))
+	}
+	of := func(what string, each func(podTrace) time.Duration) []string {
+		row := []string{what}
+		for _, k := range kinds {
+			var values []time.Duration
+			for _, t := range found[k] {
+				values = append(values, each(t))
+			}
+			cell := "–"
+			if len(values) > 0 {
+				cell = milliseconds(median(values)) + " ms"
+			}
+			row = append(row, cell)
+		}
+		return row
+	}
+	rows := [][]string{of("before RunPodSandbox", func(t podTrace) time.Duration { return t.call("RunPodSandbox").Start })}
+	for i, method := range []string{"RunPodSandbox", "CreateContainer", "StartContainer"} {
+		rows = append(rows, of(method, func(t podTrace) time.Duration {
+			c := t.call(method)
+			return min(c.Took, t.took-c.Start) // the container runs before StartContainer returns
+		}))
+		if next := []string{"CreateContainer", "StartContainer", ""}[i]; next != "" {
+			rows = append(rows, of("between them", func(t podTrace) time.Duration {
+				c := t.call(method)
+				return t.call(next).Start - c.Start - c.Took
+			}))
+		}
+	}
+	return table(head, append(rows, of("together", func(t podTrace) time.Duration { return t.took })))
+}
+
+// call is the first call of a method.
+func (t podTrace) call(method string) tracedCall {
+	for _, c := range t.before() {
+		if c.Method == method {
+			return c
+		}
+	}
+	return tracedCall{}
+}

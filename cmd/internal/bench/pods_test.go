@@ -10,11 +10,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -49,7 +47,7 @@ type podBench struct {
 // TestPods measures slipway supervise with a kubelet and bare CRI calls beside it, through one containerd, and prints
 // the tables. Like TestBench it fails for what cannot be measured, never for a figure.
 func TestPods(t *testing.T) {
-	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilDeadline(t)
 	defer stop()
 	lock, err := lockFile(ctx, given.lock)
 	if err != nil {
@@ -63,7 +61,7 @@ func TestPods(t *testing.T) {
 		t.Fatalf("recording slipway's requests: %v", err)
 	}
 	idle := map[watcherKind]podIdle{}
-	var traces []string
+	var calls, traces []string
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
@@ -71,6 +69,7 @@ func TestPods(t *testing.T) {
 		{"one", p.onePod},
 		{"fifty", p.fiftyPods},
 		{"idle", func(ctx context.Context) (err error) { idle, err = p.idlePods(ctx); return err }},
+		{"calls", func(ctx context.Context) (err error) { calls, err = p.callCosts(ctx); return err }},
 		{"trace", func(ctx context.Context) (err error) { traces, err = p.traces(ctx); return err }},
 	} {
 		if p.podsOnly != "" && !slices.Contains(strings.Split(p.podsOnly, ","), part.name) {
@@ -80,7 +79,7 @@ func TestPods(t *testing.T) {
 			t.Fatalf("%s: %v", part.name, err)
 		}
 	}
-	p.publish(t, p.report(ctx, began, idle, traces))
+	p.publish(t, p.report(ctx, began, idle, append(calls, traces...)))
 }
 
 // keepMachine returns what puts back the things that a kubelet changes wherever its own directory is: some sysctls, and
@@ -177,7 +176,7 @@ func (p *podBench) with(ctx context.Context, w podWatcher, do func() error) erro
 // pause lets a watcher come to rest, for a time that is not in step with the kubelet's looks at the runtime, one a
 // second.
 func pause(ctx context.Context) error {
-	return sleep(ctx, 1500*time.Millisecond+rand.N(time.Second))
+	return sleep(ctx, 700*time.Millisecond+rand.N(time.Second))
 }
 
 // added starts pods and returns how long it took until the last of them ran, and the containers' ids by pod.
@@ -251,53 +250,55 @@ func (p *podBench) onePod(ctx context.Context) error {
 				return err
 			}
 		}
+		p.t.Logf("after round %d of %d:\n%s", round+1, p.podRounds, podTable(p.times))
 	}
 	return nil
 }
 
 func (p *podBench) oneRound(ctx context.Context, w podWatcher, round int) error {
 	k := w.kind()
-	var line strings.Builder
-	note := func(f podFigure, d time.Duration) {
-		p.times.add(f, k, d)
-		fmt.Fprintf(&line, ", %s %s", [...]string{"added", "killed", "restart", "changed", "ended", "gone"}[f], duration(d))
-	}
-	// The kubelet leaves sandboxes to its garbage collection, once a minute: one such wait is enough.
-	all := k != kubeletPods || round == 0
-	steady, edited := fmt.Sprintf("steady-%d", round), fmt.Sprintf("edited-%d", round)
+	note := func(f podFigure, d time.Duration) { p.times.add(f, k, d) }
+	for i := range p.podRepeats {
+		// The kubelet takes 10 s and more to change a pod, and leaves sandboxes to its garbage collection, once a minute: one
+		// such wait in a round, and one in all, are enough.
+		changes, all := k != kubeletPods || i == 0, k != kubeletPods || round == 0 && i == 0
+		steady, edited := fmt.Sprintf("steady-%d-%d", round, i), fmt.Sprintf("edited-%d-%d", round, i)
 
-	took, ids, err := p.added(ctx, w, steady)
-	if err := errors.Join(err, pause(ctx)); err != nil {
-		return err
+		took, ids, err := p.added(ctx, w, steady)
+		if err := errors.Join(err, pause(ctx)); err != nil {
+			return err
+		}
+		note(podAdded, took)
+		took, restart, err := p.killed(ctx, w, steady, ids[p.node.PodName(steady)])
+		if err := errors.Join(err, pause(ctx)); err != nil {
+			return err
+		}
+		note(podKilled, took)
+		if _, bare := w.(*bareWatcher); bare {
+			note(podRestart, restart)
+		}
+		took, ids, err = p.added(ctx, w, edited)
+		if err := errors.Join(err, pause(ctx)); err != nil {
+			return err
+		}
+		note(podAdded, took)
+		id := ids[p.node.PodName(edited)]
+		if changes {
+			took, id, err = p.changed(ctx, w, edited)
+			if err := errors.Join(err, pause(ctx)); err != nil {
+				return err
+			}
+			note(podChanged, took)
+		}
+		ended, gone, err := p.removed(ctx, w, edited, id, all)
+		if err := errors.Join(err, pause(ctx)); err != nil {
+			return err
+		}
+		note(podEnded, ended)
+		if all {
+			note(podGone, gone)
+		}
 	}
-	note(podAdded, took)
-	took, restart, err := p.killed(ctx, w, steady, ids[p.node.PodName(steady)])
-	if err := errors.Join(err, pause(ctx)); err != nil {
-		return err
-	}
-	note(podKilled, took)
-	if _, bare := w.(*bareWatcher); bare {
-		note(podRestart, restart)
-	}
-	took, _, err = p.added(ctx, w, edited)
-	if err := errors.Join(err, pause(ctx)); err != nil {
-		return err
-	}
-	note(podAdded, took)
-	took, id, err := p.changed(ctx, w, edited)
-	if err := errors.Join(err, pause(ctx)); err != nil {
-		return err
-	}
-	note(podChanged, took)
-	ended, gone, err := p.removed(ctx, w, edited, id, all)
-	if err != nil {
-		return err
-	}
-	note(podEnded, ended)
-	if all {
-		note(podGone, gone)
-	}
-	p.t.Logf("round %d of %d: %s%s", round+1, p.podRounds, k, line.String())
 	return nil
 }
 
@@ -443,6 +444,39 @@ func (p *podBench) cost(ctx context.Context, pid int) (i podIdle, err error) {
 	return i, err
 }
 
+// callCosts sends everybody's calls through a proxy, and returns a section with what each call took, and what passed
+// between them.
+func (p *podBench) callCosts(ctx context.Context) (sections []string, err error) {
+	proxied, err := startProxy(ctx, filepath.Join(p.node.Dir, "calls.sock"), p.node.Socket)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, proxied.stop()) }()
+	p.slipway.args = []string{"--cri-socket", "unix://" + proxied.socket}
+	p.bare.socket, p.same.socket = proxied.socket, proxied.socket
+	defer func() { p.slipway.args, p.bare.socket, p.same.socket = nil, p.node.Socket, p.node.Socket }()
+	found := map[watcherKind][]podTrace{}
+	for round := range p.podRounds {
+		for _, w := range []podWatcher{p.slipway, p.bare, p.same} {
+			err := p.with(ctx, w, func() error {
+				for i := range p.podRepeats {
+					start := time.Now()
+					took, _, err := p.added(ctx, w, fmt.Sprintf("called-%d-%d", round, i))
+					if err := errors.Join(err, pause(ctx)); err != nil {
+						return err
+					}
+					found[w.kind()] = append(found[w.kind()], podTrace{calls: proxied.since(start), took: took})
+				}
+				return nil
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return []string{"### One pod added, call by call\n\n" + callCostTable(found)}, nil
+}
+
 // traces runs everything once more through a proxy, and returns a section for each.
 func (p *podBench) traces(ctx context.Context) (sections []string, err error) {
 	proxied, err := startProxy(ctx, filepath.Join(p.node.Dir, "p.sock"), p.node.Socket)
@@ -510,7 +544,7 @@ func (p *podBench) report(ctx context.Context, began time.Time, idle map[watcher
 	}
 	head := append(hardware(),
 		fmt.Sprintf("- slipway at commit %s; containerd %s", commit(ctx, p.node.Repository), version),
-		fmt.Sprintf("- command: go test -tags bench -count=1 -timeout 60m -v -run TestPods ./cmd/internal/bench/ -pod-rounds %d -pod-idle %s", p.podRounds, p.podIdle),
+		fmt.Sprintf("- command: go test -tags bench -count=1 -timeout 60m -v -run TestPods ./cmd/internal/bench/ -pod-rounds %d -pod-repeats %d -pod-idle %s", p.podRounds, p.podRepeats, p.podIdle),
 		fmt.Sprintf("- %s, medians of alternating rounds; before each part the machine was %.0f %% idle (median; at least %.0f %%)",
 			began.UTC().Format("2006-01-02 15:04 MST"), 100*median(p.idle), 100*slices.Min(p.idle)))
 	sections := []string{strings.Join(head, "\n") + "\n", "### Pods\n\n" + podTable(p.times)}
