@@ -120,7 +120,8 @@ func run(ctx context.Context, out, only string) error {
 	return known.write(out)
 }
 
-// kubernetesProgram prints the flags of the three programs as JSON. Their commands are built, not run.
+// kubernetesProgram prints the flags of the program that its argument names, as JSON. The program's command is built, not
+// run. One process builds one: two change the same feature gates, which 1.34 answers with a panic.
 const kubernetesProgram = `package main
 
 import (
@@ -135,13 +136,14 @@ import (
 )
 
 func main() {
-	known := map[string][]string{}
-	for name, cmd := range map[string]*cobra.Command{
-		"kube-apiserver": apiserver.NewAPIServerCommand(), "kube-controller-manager": manager.NewControllerManagerCommand(), "kube-scheduler": scheduler.NewSchedulerCommand(),
-	} {
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { known[name] = append(known[name], f.Name) })
-	}
-	json.NewEncoder(os.Stdout).Encode(known)
+	command := map[string]func() *cobra.Command{
+		"kube-apiserver":          apiserver.NewAPIServerCommand,
+		"kube-controller-manager": manager.NewControllerManagerCommand,
+		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
+	}[os.Args[1]]
+	var names []string
+	command().Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	json.NewEncoder(os.Stdout).Encode(names)
 }
 `
 
@@ -162,16 +164,21 @@ func askKubernetes(ctx context.Context, known table, minor, version string) erro
 		}
 	}
 	text.WriteString(")\n")
-	answer, err := buildAndRun(ctx, text.Bytes(), kubernetesProgram)
+	program, done, err := build(ctx, text.Bytes(), kubernetesProgram)
 	if err != nil {
 		return err
 	}
-	var flags map[string][]string
-	if err := json.Unmarshal(answer, &flags); err != nil {
-		return fmt.Errorf("reading the flags: %w", err)
-	}
-	for program, names := range flags {
-		known.set(program, minor, names)
+	defer done()
+	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		answer, err := command(ctx, "", program, name)
+		if err != nil {
+			return err
+		}
+		var names []string
+		if err := json.Unmarshal(answer, &names); err != nil {
+			return fmt.Errorf("reading the flags of %s: %w", name, err)
+		}
+		known.set(name, minor, names)
 	}
 	return nil
 }
@@ -206,7 +213,12 @@ var helpFlag = regexp.MustCompile(`(?m)^\s+(?:etcd |-[a-z], )?--([a-z0-9-]+)`)
 
 func askEtcd(ctx context.Context, known table) error {
 	mod := fmt.Sprintf("module flags\n\ngo 1.24.0\n\nrequire go.etcd.io/etcd/server/v3 %s\n", etcdRelease.version)
-	answer, err := buildAndRun(ctx, []byte(mod), etcdProgram)
+	program, done, err := build(ctx, []byte(mod), etcdProgram)
+	if err != nil {
+		return err
+	}
+	defer done()
+	answer, err := command(ctx, "", program)
 	if err != nil {
 		return err
 	}
@@ -214,7 +226,7 @@ func askEtcd(ctx context.Context, known table) error {
 	if err := json.Unmarshal(answer, &names); err != nil {
 		return fmt.Errorf("reading the flags: %w", err)
 	}
-	help, err := buildAndRun(ctx, []byte(mod), etcdProgram, "--help")
+	help, err := command(ctx, "", program, "--help")
 	if err != nil {
 		return err
 	}
@@ -239,24 +251,29 @@ func goMod(ctx context.Context, module string) ([]byte, error) {
 	return os.ReadFile(at.GoMod)
 }
 
-// buildAndRun builds a program in a module of its own, and returns what it prints. The flags of the build are those of
-// the images', so that they share what is compiled.
-func buildAndRun(ctx context.Context, mod []byte, program string, args ...string) ([]byte, error) {
+// build builds a program in a module of its own and returns its path, and what removes it. The flags of the build are those
+// of the images', so that they share what is compiled.
+func build(ctx context.Context, mod []byte, source string) (program string, done func(), err error) {
 	dir, err := os.MkdirTemp("", "slipway-flags-")
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a directory of the system's temporary ones
+	done = func() { os.RemoveAll(dir) } //nolint:errcheck // a directory of the system's temporary ones
+	defer func() {
+		if err != nil {
+			done()
+		}
+	}()
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), mod, 0o644); err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o644); err != nil {
-		return nil, err
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644); err != nil {
+		return "", nil, err
 	}
 	if _, err := command(ctx, dir, "go", "build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", "flags", "."); err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return command(ctx, dir, filepath.Join(dir, "flags"), args...)
+	return filepath.Join(dir, "flags"), done, nil
 }
 
 func command(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
