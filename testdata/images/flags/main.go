@@ -127,9 +127,11 @@ const kubernetesProgram = `package main
 import (
 	"encoding/json"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	_ "k8s.io/component-base/logs/json/register" // as the programs' main packages: it brings flags
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
@@ -142,7 +144,7 @@ func main() {
 		"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 	}[os.Args[1]]
 	var names []string
-	command().Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	command().Flags().VisitAll(func(f *pflag.Flag) { names = append(names, strings.ReplaceAll(f.Name, "_", "-")) })
 	json.NewEncoder(os.Stdout).Encode(names)
 }
 `
