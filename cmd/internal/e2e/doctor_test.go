@@ -4,11 +4,19 @@ package e2e
 
 import (
 	"fmt"
+	"net"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/pki"
+	"github.com/slipway-k8s/slipway/phases/renewal"
 )
 
 // TestDoctor breaks one thing after the other on one control plane, and mends it as doctor says.
@@ -25,6 +33,8 @@ func TestDoctor(t *testing.T) {
 		{"containerd hangs", doctorNamesAContainerdThatHangs},
 		{"the supervisor is killed", doctorNamesADeadSupervisor},
 		{"files that hang", doctorSaysWhatItCouldNotRead},
+		{"a port that is taken", doctorNamesWhoHasAPort},
+		{"a certificate that ends soon", doctorNamesACertificateThatEndsSoon},
 	} {
 		if !t.Run(step.name, step.run) {
 			return
@@ -125,4 +135,35 @@ func doctorSaysWhatItCouldNotRead(t *testing.T) {
 	if r.code != 3 || r.took > 15*time.Second || strings.Contains(r.stdout, "no control plane") || !strings.Contains(r.stdout, "[Files] the files of the control plane cannot be read in time") {
 		t.Errorf("exit code %d after %v:\n%s%s", r.code, r.took, r.stdout, r.stderr)
 	}
+}
+
+// doctorNamesWhoHasAPort takes one of kube-proxy's.
+func doctorNamesWhoHasAPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:10256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	finds(t, "note", "Port-10256", fmt.Sprintf("port 10256, which kube-proxy would need, is taken by process %d", os.Getpid()), "127.0.0.1:10256")
+}
+
+// doctorNamesACertificateThatEndsSoon gives one twenty days more, of which the supervisor lets two thirds pass.
+func doctorNamesACertificateThatEndsSoon(t *testing.T) {
+	paths := config.NewPaths("")
+	items := renewal.Survey(artifact.Disk{}, paths)
+	authorities, err := renewal.Authorities(artifact.Disk{}, paths, items, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(items, func(it renewal.Item) bool { return it.Name == "front-proxy-client" })
+	if i < 0 {
+		t.Fatalf("no front-proxy-client among %+v", items)
+	}
+	r := pki.RequestLike(items[i].Cert, time.Now())
+	r.NotAfter = time.Now().Add(20 * 24 * time.Hour)
+	if err := renewal.Renew(artifact.Disk{}, paths, items[i], r, authorities[items[i].CA]); err != nil {
+		t.Fatal(err)
+	}
+	finds(t, "warning", "Certificate", "front-proxy-client.crt expires on ", "in 19 days", "slipway certs renew front-proxy-client")
+	slipway(t, "certs", "renew", "front-proxy-client").must(t, "what doctor says to do")
 }
