@@ -2,11 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/slipway-k8s/slipway/phases"
@@ -59,7 +59,7 @@ func moveObjects(ctx context.Context, env *phases.Env, m plane.Move) error {
 
 func isThere(ctx context.Context, api kubeapi.API, ref kubeapi.Ref) (bool, error) {
 	_, err := api.Get(ctx, ref)
-	if apierrors.IsNotFound(err) {
+	if errors.Is(err, kubeapi.ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err
