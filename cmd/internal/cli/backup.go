@@ -105,15 +105,7 @@ func saveBackup(ctx context.Context, g *global, p *plane.Plane, path string) (ba
 	if m, _, _, err = readArchive(temporary, work); err != nil {
 		return backup.Manifest{}, fmt.Errorf("reading it back: %w", err)
 	}
-	if err := os.Rename(temporary, path); err != nil {
-		return backup.Manifest{}, err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return backup.Manifest{}, err
-	}
-	defer dir.Close()
-	return m, dir.Sync()
+	return m, snapshot.Place(temporary, path)
 }
 
 func writeArchive(path string, m backup.Manifest, files []artifact.File, database string, saved snapshot.Saved) error {

@@ -103,6 +103,9 @@ func newSnapshotList(std Streams, g *global) *cobra.Command {
 			dir := g.paths().Backups
 			if len(args) == 1 {
 				dir = args[0]
+				if _, err := os.Stat(dir); err != nil { // the default directory comes with the first snapshot; one that is named is there
+					return fmt.Errorf("listing snapshots in %s: %w", dir, reason(err))
+				}
 			}
 			return runSnapshotList(std, dir, out)
 		},

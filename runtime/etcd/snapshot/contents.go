@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protowire"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -28,6 +32,26 @@ const openTimeout = time.Second
 // ErrInUse is the answer about a database that etcd has open.
 var ErrInUse = errors.New("etcd has it open")
 
+// Idle returns ErrInUse while an etcd has the database at path open. Where there is no database, none has.
+func Idle(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("etcd's database %s: %w", path, cause(err))
+	}
+	defer f.Close()                                          // which gives the lock back
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) // bbolt's own lock, bolt_unix.go
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrInUse
+	}
+	if err != nil {
+		return fmt.Errorf("etcd's database %s: %w", path, err)
+	}
+	return nil
+}
+
 // Database returns what the database of a member that does not run holds: DIR/member/snap/db. It has no sum to verify.
 func Database(path string) (Info, error) {
 	info, err := contents(path)
@@ -44,6 +68,8 @@ func contents(path string) (info Info, err error) {
 			err = fmt.Errorf("the database is damaged: %v", r)
 		}
 	}()
+	// The file is mapped: a page that is beyond its end is a fault, which ends the program unless it is a panic.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, err := bbolt.Open(path, 0o400, &bbolt.Options{ReadOnly: true, Timeout: openTimeout})
 	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return Info{}, ErrInUse
@@ -58,7 +84,10 @@ func contents(path string) (info Info, err error) {
 			return errors.New("the database is none of etcd's: it has no bucket \"key\"")
 		}
 		live := map[string]struct{}{}
-		var namespace, trust, configuration []byte
+		wanted := []struct {
+			suffix, key string
+			stored      []byte
+		}{{suffix: namespaceKey}, {suffix: trustKey}, {suffix: configurationKey}}
 		err := keys.ForEach(func(revision, value []byte) error {
 			// etcd v3.6 server/storage/mvcc/revision.go: main, "_", sub; and "t" behind a deletion.
 			if len(revision) < 17 {
@@ -78,17 +107,19 @@ func contents(path string) (info Info, err error) {
 			} else {
 				live[key] = struct{}{}
 			}
-			for suffix, into := range map[string]*[]byte{namespaceKey: &namespace, trustKey: &trust, configurationKey: &configuration} {
-				if strings.HasSuffix(key, suffix) {
-					*into = append([]byte(nil), stored...)
+			for i := range wanted {
+				w := &wanted[i]
+				// What ends like it is longer: /serviceaccounts/namespaces/kube-system, in a namespace that somebody named so.
+				if strings.HasSuffix(key, w.suffix) && (w.key == "" || len(key) <= len(w.key)) {
+					w.key, w.stored = key, append([]byte(nil), stored...)
 				}
 			}
 			return nil
 		})
 		info.Keys = len(live)
-		info.Cluster = NamespaceUID(namespace)
-		info.Trust = configMapValue(trust, "ca.crt")
-		info.Configuration = ClusterConfiguration(configuration)
+		info.Cluster = NamespaceUID(wanted[0].stored)
+		info.Trust = configMapValue(wanted[1].stored, "ca.crt")
+		info.Configuration = ClusterConfiguration(wanted[2].stored)
 		return err
 	})
 	return info, err

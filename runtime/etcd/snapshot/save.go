@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Note is what lies beside a snapshot, in a file of its name and ".json": what its listing shows and what the database
@@ -46,15 +48,28 @@ func Save(path string, fetch func(io.Writer) error) (Info, error) {
 	temporary := f.Name()
 	info, err := fill(f, fetch)
 	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err == nil {
-		err = syncDir(dir)
+		err = Place(temporary, path)
 	}
 	if err != nil {
 		return Info{}, errors.Join(fmt.Errorf("saving snapshot %s: %w", path, err), dropped(temporary))
 	}
 	return info, nil
+}
+
+// Place moves a file that is finished to where it is looked for, in the same file system, and makes that durable. What
+// has come there in the meantime stays, and is an error.
+func Place(temporary, path string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, temporary, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // not every file system has it
+		err = os.Rename(temporary, path)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already; name another file", path)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 func dropped(path string) error {
@@ -127,16 +142,15 @@ type Saved struct {
 // List returns the snapshots in dir, oldest first, each verified against its own sum and its note. A directory that is
 // not there has none.
 func List(dir string) ([]Saved, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*.db"))
-	if err != nil {
-		return nil, fmt.Errorf("listing snapshots in %s: %w", dir, err)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listing snapshots in %s: %w", dir, cause(err))
 	}
-	saved := make([]Saved, 0, len(paths))
-	for _, path := range paths {
-		if strings.HasPrefix(filepath.Base(path), ".") {
-			continue
+	saved := []Saved{}
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, ".db") && !strings.HasPrefix(name, ".") {
+			saved = append(saved, look(filepath.Join(dir, name)))
 		}
-		saved = append(saved, look(path))
 	}
 	slices.SortFunc(saved, func(a, b Saved) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Path, b.Path)) })
 	return saved, nil

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -214,6 +215,53 @@ func TestDatabaseOfARunningMemberIsInUse(t *testing.T) {
 	}
 }
 
+func TestIdle(t *testing.T) {
+	path := database(t)
+	if err := Idle(path); err != nil {
+		t.Errorf("at rest: %v", err)
+	}
+	if err := Idle(path + "-none"); err != nil {
+		t.Errorf("without a database: %v", err)
+	}
+	held, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := Idle(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("while it is open: %v, want %v", err, ErrInUse)
+	}
+}
+
+// A database has no sum: what was cut off is found where it is read, behind the end of the mapped file.
+func TestATruncatedDatabaseIsAnError(t *testing.T) {
+	var writes []write
+	for i := range int64(300) {
+		writes = append(writes, write{i + 2, "/registry/a", bytes.Repeat([]byte{'x'}, 1000)})
+	}
+	path := database(t, writes...)
+	// Of 256 pages, all of which are mapped still; the root of the keys is the 157th.
+	if err := os.Truncate(path, int64(150*os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Database(path); err == nil || !strings.Contains(err.Error(), "is damaged") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Whoever may make a namespace and something in it must not decide which cluster a snapshot is of.
+func TestTheNamespaceIsNotTakenForAnotherObject(t *testing.T) {
+	impostor := write{3, "/registry/serviceaccounts/namespaces/kube-system", stored(t, kubeSystem("impostor"))}
+	for name, writes := range map[string][]write{
+		"later":   {{2, "/registry/namespaces/kube-system", stored(t, kubeSystem("real"))}, impostor},
+		"earlier": {impostor, {4, "/registry/namespaces/kube-system", stored(t, kubeSystem("real"))}},
+	} {
+		if info, err := Database(database(t, writes...)); err != nil || info.Cluster != "real" {
+			t.Errorf("%s: %q, %v", name, info.Cluster, err)
+		}
+	}
+}
+
 func TestSaveShowsNothingUntilItIsVerified(t *testing.T) {
 	good := streamed(t, write{2, "/registry/a", []byte("x")})
 	full := errors.New("no space left on device")
@@ -260,6 +308,24 @@ func TestSaveShowsNothingUntilItIsVerified(t *testing.T) {
 	}
 }
 
+func TestSaveReplacesNothingThatComesMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "one.db")
+	_, err := Save(path, func(w io.Writer) error {
+		_, err := w.Write(streamed(t, write{2, "/registry/a", []byte("x")}))
+		return errors.Join(err, os.WriteFile(path, []byte("another's"), 0o600))
+	})
+	if err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("got %v", err)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "another's" {
+		t.Errorf("the other's file: %q, %v", data, err)
+	}
+	if names := entries(t, dir); len(names) != 1 {
+		t.Errorf("the directory holds %q", names)
+	}
+}
+
 func entries(t *testing.T, dir string) []string {
 	t.Helper()
 	list, err := os.ReadDir(dir)
@@ -274,7 +340,13 @@ func entries(t *testing.T, dir string) []string {
 }
 
 func TestListVerifies(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "usb[1]") // no pattern
+	if list, err := List(dir); err != nil || len(list) != 0 {
+		t.Errorf("a directory that is not there: %v, %v", list, err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	put := func(name string, data []byte) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, data, 0o600); err != nil {
@@ -320,7 +392,7 @@ func TestListVerifies(t *testing.T) {
 	if len(got) != 4 {
 		t.Errorf("listed: %q", got)
 	}
-	if list[0].Path != filepath.Join(dir, "good.db") || list[0].KubernetesVersion != "v1.36.3" {
-		t.Errorf("the oldest first: %+v", list[0])
+	if len(list) == 0 || list[0].Path != filepath.Join(dir, "good.db") || list[0].KubernetesVersion != "v1.36.3" {
+		t.Errorf("the oldest first: %+v", list)
 	}
 }
