@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,16 +11,19 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/plane"
+	"github.com/slipway-k8s/slipway/runtime/etcd/snapshot"
 )
 
 // dataDir makes an etcd data directory of files, and a restoration of it.
 func dataDir(t *testing.T, files ...string) *restoration {
 	t.Helper()
-	r := &restoration{member: plane.Member{DataDir: t.TempDir()}, now: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)}
+	silent := &rollout{report: func(string) {}}
+	r := &restoration{standstill: &standstill{roll: silent}, member: plane.Member{DataDir: t.TempDir()}, now: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)}
 	for _, name := range files {
 		path := filepath.Join(r.member.DataDir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -78,6 +82,30 @@ func TestExchangeOfData(t *testing.T) {
 		"begun anew while etcdutl wrote": {[]string{"member/old", "slipway-restore/member/half"}, (*restoration).clear, []string{"member/old"}},
 		"begun anew after the exchange": {[]string{"member/new", "member/slipway-unused", "slipway-restore/member/old"}, (*restoration).clear,
 			[]string{keptAs + "/member/old", "member/new", "member/slipway-unused"}},
+		"interrupted at its end, without a snapshot of the old": {[]string{"member/new", "member/slipway-unused", keptAs + "/member/old"}, (*restoration).clear,
+			[]string{keptAs + "/member/old", "member/new"}},
+		// Where the file system exchanges in steps: neither of the two is removed.
+		"begun anew in the middle of the exchange": {[]string{"slipway-restore/member/old", "slipway-restore/member.swap/slipway-unused"}, (*restoration).clear,
+			[]string{keptAs + "/member.swap/slipway-unused", keptAs + "/member/old"}},
+		"begun anew in the middle of the way back": {[]string{"slipway-restore/member/slipway-unused", "slipway-restore/member.swap/old"}, (*restoration).clear,
+			[]string{keptAs + "/member.swap/old", keptAs + "/member/slipway-unused"}},
+		"begun anew after the exchange, to its end": {[]string{"member/first", "member/slipway-unused", "slipway-restore/member/old"}, func(r *restoration) error {
+			if err := r.clear(); err != nil {
+				return err
+			}
+			for _, name := range []string{"second", unused} {
+				if err := os.MkdirAll(filepath.Join(r.prepared(), "member"), 0o700); err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(r.prepared(), "member", name), nil, 0o600); err != nil {
+					return err
+				}
+			}
+			if err := r.exchange(); err != nil {
+				return err
+			}
+			return r.settle(false)
+		}, []string{keptAs + "-2/member/first", keptAs + "-2/member/slipway-unused", keptAs + "/member/old", "member/second"}},
 		"begun for the first time": {[]string{"member/old"}, (*restoration).clear, []string{"member/old"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,6 +117,59 @@ func TestExchangeOfData(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// While the mark is there, what the exchange has taken out is not removed by the next restore as something that etcdutl
+// made.
+func TestSettleKeepsTheMarkUntilTheOldDataIsOutOfTheWay(t *testing.T) {
+	r := dataDir(t, "member/new", "member/slipway-unused")
+	r.old = r.prepared() // which cannot be renamed: it is not there
+	if err := r.settle(false); err == nil {
+		t.Fatal("nothing was renamed")
+	}
+	if diff := cmp.Diff([]string{"member/new", "member/slipway-unused"}, holds(t, r)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestDataIsNotExchangedWhileAnEtcdHasIt(t *testing.T) {
+	r := dataDir(t, "member/snap/db", "slipway-restore/member/slipway-unused")
+	f, err := os.Open(databaseOf(r.member.DataDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.exchange(); !errors.Is(err, snapshot.ErrInUse) {
+		t.Errorf("got %v, want %v", err, snapshot.ErrInUse)
+	}
+	if diff := cmp.Diff([]string{"member/snap/db", "slipway-restore/member/slipway-unused"}, holds(t, r)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestAnExchangeInStepsThatFailsChangesNothing(t *testing.T) {
+	broken := errors.New("input/output error")
+	for step := range 3 {
+		at := map[string]string{"a": "new", "b": "old"}
+		done := 0
+		err := swapInSteps("a", "b", "third", func(from, to string) error {
+			if done++; done == step+1 {
+				return broken
+			}
+			at[to] = at[from]
+			delete(at, from)
+			return nil
+		})
+		if !errors.Is(err, broken) {
+			t.Errorf("step %d: %v", step, err)
+		}
+		if diff := cmp.Diff(map[string]string{"a": "new", "b": "old"}, at); diff != "" {
+			t.Errorf("step %d, -want +got:\n%s", step, diff)
+		}
 	}
 }
 

@@ -59,7 +59,7 @@ func runSnapshotRestore(ctx context.Context, std Streams, g *global, path string
 	if err := restorable(p); err != nil {
 		return err
 	}
-	alive, err := belongs(ctx, g, p, path, info, force)
+	answers, err := belongs(ctx, g, p, path, info, force)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func runSnapshotRestore(ctx context.Context, std Streams, g *global, path string
 		return err
 	}
 	kept := ""
-	if alive {
+	if answers {
 		if kept, err = saveBefore(ctx, p, g.now(), report); err != nil {
 			return err
 		}
@@ -84,7 +84,8 @@ func runSnapshotRestore(ctx context.Context, std Streams, g *global, path string
 		return err
 	}
 	if err := r.settle(kept != ""); err != nil {
-		return err
+		return withHint(fmt.Errorf("the snapshot is restored and the control plane ready, but what is left of the restore could not be cleared away: %w", err),
+			"look into "+r.member.DataDir)
 	}
 	_, err = fmt.Fprintf(std.Out, "restored %s: revision %d, %d keys (%s)\n", path, info.Revision, info.Keys, elapsed(time.Since(start)))
 	if kept != "" {
@@ -111,8 +112,8 @@ func restorable(p *plane.Plane) error {
 }
 
 // belongs refuses a snapshot of another cluster, and one that would replace living data without force. It reports whether
-// etcd answers.
-func belongs(ctx context.Context, g *global, p *plane.Plane, path string, info snapshot.Info, force bool) (alive bool, err error) {
+// etcd answers: only then its data can be saved.
+func belongs(ctx context.Context, g *global, p *plane.Plane, path string, info snapshot.Info, force bool) (answers bool, err error) {
 	target := snapshot.Target{}
 	target.Trust, _ = os.ReadFile(filepath.Join(p.Paths.PKI, "ca.crt")) // where it is missing, the UIDs alone tell
 	client, _, err := dialEtcd(ctx, p.Etcd)
@@ -122,18 +123,19 @@ func belongs(ctx context.Context, g *global, p *plane.Plane, path string, info s
 		if err != nil {
 			return false, err
 		}
-		target.Cluster, alive = snapshot.NamespaceUID(stored), true
+		target.Cluster, answers = snapshot.NamespaceUID(stored), true
 	} else if ctx.Err() != nil {
 		return false, err
-	} else if db, err := snapshot.Database(filepath.Join(p.Member.DataDir, "member", "snap", "db")); errors.Is(err, snapshot.ErrInUse) {
-		return false, fmt.Errorf("etcd runs but does not answer, so its data cannot be looked at: %w", err)
-	} else if err == nil {
+	} else if db, failed := snapshot.Database(databaseOf(p.Member.DataDir)); errors.Is(failed, snapshot.ErrInUse) {
+		return false, withHint(fmt.Errorf("etcd runs but does not answer, so its data cannot be looked at: %w", err), "slipway status etcd says how etcd is")
+	} else if failed == nil {
 		target.Cluster = db.Cluster
 	}
 	if err := info.Belongs(target); err != nil {
-		return alive, withHint(fmt.Errorf("snapshot %s cannot be restored: %w", path, err),
+		return answers, withHint(fmt.Errorf("snapshot %s cannot be restored: %w", path, err),
 			"nothing was touched; to bring another cluster here, reset this one and use slipway restore with a backup of the other")
 	}
+	alive := answers
 	if !alive {
 		if list, err := g.supervisor().pods(ctx); err == nil {
 			if api := find(list.Items, plane.APIServer); api != nil {
@@ -142,10 +144,13 @@ func belongs(ctx context.Context, g *global, p *plane.Plane, path string, info s
 		}
 	}
 	if alive && !force {
-		return alive, withHint(errors.New("the control plane lives: a restore would lose what was written since the snapshot"), "to do it nevertheless: --force")
+		return answers, withHint(errors.New("the control plane lives: a restore would lose what was written since the snapshot"), "to do it nevertheless: --force")
 	}
-	return alive, nil
+	return answers, nil
 }
+
+// databaseOf is where etcd keeps its database.
+func databaseOf(dataDir string) string { return filepath.Join(dataDir, "member", "snap", "db") }
 
 func podIsReady(p *corev1.Pod) bool {
 	for _, c := range p.Status.Conditions {
@@ -163,7 +168,7 @@ func newStandstill(ctx context.Context, g *global, p *plane.Plane, book *book, r
 		roll, err = &rollout{client: client, node: p.Member.Name, deadline: restoreReady, report: report}, nil // it runs no pods yet
 	}
 	if err != nil {
-		return nil, withHint(err, "slipway init starts it")
+		return nil, withHint(err, "start it again with: slipway init phase supervisor supervise"+g.suffix())
 	}
 	return &standstill{client: client, disk: ledger.Recorded(artifact.Disk{}, book.Ledger), book: book.Ledger, plane: p, roll: roll}, nil
 }
@@ -174,6 +179,8 @@ func saveBefore(ctx context.Context, p *plane.Plane, now time.Time, report func(
 		return "", fmt.Errorf("saving the data as it is: %w", err)
 	}
 	path := filepath.Join(p.Paths.Backups, "before-restore-"+now.UTC().Format(stamp)+".db")
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout) // an etcd that stops in the middle would hold everything up
+	defer cancel()
 	saved, err := saveSnapshot(ctx, p, path, now)
 	if err != nil {
 		return "", err
@@ -196,14 +203,24 @@ type restoration struct {
 // The names below etcd's data directory, which may be a mount point: what etcd itself has there is "member".
 const (
 	restoring = "slipway-restore"
-	// unused marks data that etcdutl made and no etcd ever ran on: it may be removed.
+	// unused marks data that etcdutl made and that is not proven yet: from the exchange on, until it is, the data as it
+	// was is in the directory above.
 	unused = "slipway-unused"
+	// between is where data is for a moment where the file system cannot exchange in one step.
+	between = "member.swap"
 )
 
 func (r *restoration) prepared() string { return filepath.Join(r.member.DataDir, restoring) }
 func (r *restoration) live() string     { return filepath.Join(r.member.DataDir, "member") }
-func (r *restoration) aside() string {
-	return filepath.Join(r.member.DataDir, "before-restore-"+r.now.UTC().Format(stamp))
+
+// keep puts what the exchange has taken out under a name of its own, which nothing has yet.
+func (r *restoration) keep() (string, error) {
+	name := filepath.Join(r.member.DataDir, "before-restore-"+r.now.UTC().Format(stamp))
+	path := name
+	for i := 2; exists(path); i++ { // of the same second, or of the restore that this one begins anew
+		path = fmt.Sprintf("%s-%d", name, i)
+	}
+	return path, os.Rename(r.prepared(), path)
 }
 
 func (r *restoration) run(ctx context.Context, path string, info snapshot.Info) error {
@@ -229,26 +246,69 @@ func (r *restoration) run(ctx context.Context, path string, info snapshot.Info) 
 
 // prepare has etcdutl make a data directory from the snapshot.
 func (r *restoration) prepare(ctx context.Context, path string) error {
+	pod := restorePod(r.member, path)
+	if err := r.withdraw(ctx, pod.Name); err != nil {
+		return err
+	}
 	if err := r.clear(); err != nil {
 		return err
 	}
 	r.roll.report("making the new data directory with etcdutl")
-	if err := r.once(ctx, restorePod(r.member, path)); err != nil {
+	if err := r.once(ctx, pod); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(r.prepared(), "member", unused), nil, 0o600)
+	member := filepath.Join(r.prepared(), "member")
+	if err := os.WriteFile(filepath.Join(member, unused), nil, 0o600); err != nil {
+		return err
+	}
+	return syncDirs(member, r.prepared(), r.member.DataDir)
 }
 
-// clear makes room for new data. What an interrupted restore exchanged already is kept: it is the data as it was.
+// clear makes room for new data. What an interrupted restore exchanged already is kept: it is the data as it was. What
+// etcdutl made beside data that is still in its place is removed.
 func (r *restoration) clear() error {
-	if _, err := os.Lstat(r.prepared()); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	marker := filepath.Join(r.live(), unused)
+	there := map[string]bool{}
+	for _, path := range []string{r.prepared(), r.live(), marker, filepath.Join(r.prepared(), between)} {
+		_, err := os.Lstat(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err // what cannot be told is not removed
+		}
+		there[path] = err == nil
 	}
-	_, err := os.Lstat(filepath.Join(r.live(), unused))
-	if err == nil {
-		return os.Rename(r.prepared(), r.aside())
+	switch {
+	case !there[r.prepared()]:
+		return removed(marker) // of a restore that was interrupted at its very end
+	case there[marker] || !there[r.live()] && there[filepath.Join(r.prepared(), between)]:
+		path, err := r.keep()
+		if err == nil {
+			r.roll.report("a restore was interrupted here; the data that it took out is kept in " + path)
+		}
+		return err
 	}
 	return os.RemoveAll(r.prepared())
+}
+
+// removed makes sure that there is no file at path.
+func removed(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// syncDirs makes durable which names are in the directories.
+func syncDirs(dirs ...string) error {
+	for _, dir := range dirs {
+		f, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // restorePod is the pod that runs etcdutl once. The data directory is mounted where it is, so that paths mean the same.
@@ -286,29 +346,42 @@ func (r *restoration) exchange() error {
 		if err := os.Rename(prepared, r.live()); err != nil {
 			return fmt.Errorf("putting the new data in place: %w", err)
 		}
-		return nil
+		return syncDirs(r.member.DataDir)
 	}
-	if err := swap(prepared, r.live()); err != nil {
+	if err := r.swap(); err != nil {
 		return fmt.Errorf("exchanging etcd's data: %w", err)
 	}
-	r.old = r.prepared()
-	return nil
+	r.old = r.prepared() // from here on the way back is to exchange again
+	return syncDirs(r.prepared(), r.member.DataDir)
 }
 
-// swap exchanges two directories; with a moment in between where the file system cannot do it in one step.
-func swap(a, b string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
-	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+// swap exchanges the prepared data and the live one. It refuses while an etcd has the live one open, whatever the
+// supervisor says of its pods: that etcd would go on writing into data that is nobody's any more.
+func (r *restoration) swap() error {
+	if err := snapshot.Idle(databaseOf(r.member.DataDir)); err != nil {
 		return err
 	}
-	third := a + ".swap"
-	if err := os.Rename(a, third); err != nil {
+	prepared := filepath.Join(r.prepared(), "member")
+	err := unix.Renameat2(unix.AT_FDCWD, prepared, unix.AT_FDCWD, r.live(), unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		err = swapInSteps(prepared, r.live(), filepath.Join(r.prepared(), between), os.Rename)
+	}
+	return err
+}
+
+// swapInSteps exchanges two directories where the file system cannot do it in one step. A step that fails takes those
+// before it back: a control plane that is started over a directory that is missing would make itself a new cluster.
+func swapInSteps(a, b, third string, rename func(from, to string) error) error {
+	if err := rename(a, third); err != nil {
 		return err
 	}
-	if err := os.Rename(b, a); err != nil {
-		return errors.Join(err, os.Rename(third, a))
+	if err := rename(b, a); err != nil {
+		return errors.Join(err, rename(third, a))
 	}
-	return os.Rename(third, b)
+	if err := rename(third, b); err != nil {
+		return errors.Join(err, rename(a, b), rename(third, a))
+	}
+	return nil
 }
 
 // prove asks etcd whether it has what the snapshot holds.
@@ -336,7 +409,9 @@ func (r *restoration) back(ctx context.Context, manifests []artifact.File, faile
 	r.roll.report("going back to the data as it was")
 	err := r.halt(ctx)
 	if err == nil && r.old != "" {
-		err = swap(filepath.Join(r.prepared(), "member"), r.live())
+		if err = r.swap(); err == nil {
+			err = syncDirs(r.prepared(), r.member.DataDir)
+		}
 	}
 	if err == nil {
 		err = r.raise(ctx, manifests)
@@ -356,15 +431,20 @@ func (r *restoration) where() string {
 	return r.live()
 }
 
-// settle removes the data as it was where there is a snapshot of it, else keeps it under a name of its own.
+// settle removes the data as it was where there is a snapshot of it, else keeps it under a name of its own. The mark of
+// the new data goes last: while it is there, what is beside it is not taken for something that etcdutl made.
 func (r *restoration) settle(saved bool) error {
-	if err := os.Remove(filepath.Join(r.live(), unused)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var err error
+	if r.old == "" || saved {
+		r.old, err = "", os.RemoveAll(r.prepared())
+	} else {
+		r.old, err = r.keep()
+	}
+	if err == nil {
+		err = syncDirs(r.member.DataDir)
+	}
+	if err != nil {
 		return err
 	}
-	if r.old == "" || saved {
-		r.old = ""
-		return os.RemoveAll(r.prepared())
-	}
-	r.old = r.aside()
-	return os.Rename(r.prepared(), r.old)
+	return removed(filepath.Join(r.live(), unused))
 }

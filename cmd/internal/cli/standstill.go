@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -150,6 +151,18 @@ func (s *standstill) once(ctx context.Context, pod *corev1.Pod) error {
 	return errors.Join(ended, err, s.gone(away, []string{pod.Name}, haltTimeout))
 }
 
+// withdraw ends the pod of a run that was killed: it may still write, and how it ended says nothing of this run.
+func (s *standstill) withdraw(ctx context.Context, name string) error {
+	err := s.disk.Remove(filepath.Join(s.plane.Paths.Manifests, name+".yaml"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.gone(ctx, []string{name}, haltTimeout)
+}
+
 // ended waits until a pod has run to its end.
 func (s *standstill) ended(ctx context.Context, name string) error {
 	var failed error
@@ -180,9 +193,8 @@ func (s *standstill) lastWords(ctx context.Context, p *corev1.Pod) string {
 	}
 	defer resp.Body.Close()
 	var b strings.Builder
-	buffer := make([]byte, maxAnswer)
-	n, _ := resp.Body.Read(buffer) // what came of it is better than nothing
-	for line := range strings.Lines(string(buffer[:n])) {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came of it is better than nothing
+	for line := range strings.Lines(string(text)) {
 		b.WriteString("\n    " + strings.TrimRight(line, "\n"))
 	}
 	return b.String()
