@@ -59,6 +59,11 @@ func newApply(std Streams, g *global) *cobra.Command {
 }
 
 func runApply(ctx context.Context, std Streams, g *global, f applyFlags) error {
+	if f.root == "" {
+		if err := besideStandstill(artifact.Disk{}, g.paths(), g.suffix()); err != nil {
+			return err
+		}
+	}
 	was, err := apply.OnDisk(artifact.Disk{Root: f.root}, g.paths())
 	if err != nil {
 		if errors.Is(err, apply.ErrNoControlPlane) && f.root == "" {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/slipway-k8s/slipway/phases"
-	"github.com/slipway-k8s/slipway/phases/apply"
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
@@ -55,7 +53,7 @@ func newInit(std Streams, g *global) *cobra.Command {
 		Use: "init", Short: "Turn this machine into a control-plane node", Args: noArguments,
 		Long: "init runs these phases, in this order. Each can be run alone with \"slipway init phase NAME\", and left out with --skip-phases.\n" +
 			"An init that was interrupted is continued by running it again, and taken back by \"slipway reset\".\n" +
-			"While an interrupted apply is on record init refuses: that is continued, or taken back, by \"slipway apply\".\n\n" + phaseList(initWorkflow()),
+			"While an apply, a readdress or a restore of a snapshot is interrupted init refuses, and says how to go on with it.\n\n" + phaseList(initWorkflow()),
 		Example: "  slipway init\n  slipway init --dry-run -o yaml\n  slipway init --config kubeadm.yaml --image-archives /media/images",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runInit(cmd.Context(), std, g, f, nil) },
 	}
@@ -149,11 +147,7 @@ func runInit(ctx context.Context, std Streams, g *global, f initFlags, only []st
 	}
 	defer release()
 	if !f.preview && f.root == "" {
-		record, err := apply.LoadRecord(s.overlay, cluster.Paths.ApplyRecord())
-		if err == nil {
-			err = besideApply(record, only, g.suffix())
-		}
-		if err != nil {
+		if err := unfinished(s.overlay, cluster.Paths, only, g.suffix()); err != nil {
 			screen.close()
 			return err
 		}
@@ -176,21 +170,6 @@ func runInit(ctx context.Context, std Streams, g *global, f initFlags, only []st
 		fmt.Fprint(std.Out, invitation(s.env.Join, f.hideToken, f.hideCertificateKey))
 	}
 	return nil
-}
-
-// besideApply refuses to write over what an interrupted apply is in the middle of changing: only its record knows how it
-// was. What starts containerd and the supervisor again is not refused: that apply needs them.
-func besideApply(record *apply.Record, only []string, suffix string) error {
-	starts := func(phase string) bool { return phase == "supervisor" || strings.HasPrefix(phase, "supervisor/") }
-	if record == nil || len(only) > 0 && !slices.ContainsFunc(only, func(phase string) bool { return !starts(phase) }) {
-		return nil
-	}
-	next := "go on with: slipway apply" + suffix + " --config FILE\ntake it back with: slipway apply" + suffix + " --take-back"
-	if record.Reason != "" {
-		next = "go on taking it back with: slipway apply" + suffix + " --take-back"
-	}
-	return withHint(fmt.Errorf("an apply that was begun on %s was interrupted: init would write over what it has changed, and it could not be taken back any more",
-		record.Began.Format(time.DateTime)), next)
 }
 
 // run runs the plan, and has the timeline follow the pods meanwhile.

@@ -3,9 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
 	"github.com/slipway-k8s/slipway/phases/kubeapi"
 	"github.com/slipway-k8s/slipway/phases/kubeconfig"
@@ -35,7 +34,8 @@ func newReaddress(std Streams, g *global) *cobra.Command {
 		Long: "readdress gives a single control-plane node another address: it issues the certificates that name the old one again, to the same\n" +
 			"keys, moves kubeconfigs, manifests and etcd's peer URL, and tells the cluster in the ConfigMaps kubeadm-config, cluster-info and\n" +
 			"kube-proxy. The data stays as it is. The control plane stops while its files change.\n\n" +
-			"The old address may be gone already: nothing asks it. One that was interrupted is continued by running it again.\n" +
+			"The old address may be gone already: nothing asks it. One that was interrupted is continued by running it again,\n" +
+			"and taken back by running it with the old address.\n" +
 			"Kubelets of other nodes cannot be told of it from here; which these are is said at the end.",
 		Example: "  slipway readdress --apiserver-advertise-address 192.0.2.7 --dry-run\n  slipway readdress --apiserver-advertise-address 192.0.2.7",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,7 +66,17 @@ type record struct {
 	To   netip.Addr `json:"to"`
 }
 
-func recordPath(p *plane.Plane) string { return filepath.Join(p.Paths.State, "readdress.json") }
+func recordPath(p config.Paths) string { return filepath.Join(p.State, "readdress.json") }
+
+func (r record) unfinished() error {
+	return fmt.Errorf("a move from %s to %s was begun and is not finished", r.From, r.To)
+}
+
+// next says the two ways on.
+func (r record) next(suffix string) string {
+	const command = "slipway readdress --apiserver-advertise-address "
+	return "finish it: " + command + r.To.String() + suffix + "\ngo back:   " + command + r.From.String() + suffix
+}
 
 func runReaddress(ctx context.Context, std Streams, g *global, to netip.Addr, preview bool) error {
 	start := time.Now()
@@ -74,8 +84,11 @@ func runReaddress(ctx context.Context, std Streams, g *global, to netip.Addr, pr
 	if err != nil {
 		return err
 	}
+	if err := besideApply(artifact.Disk{}, p.Paths, "readdress", g.suffix()); err != nil {
+		return err
+	}
 	r := &readdressing{plane: p}
-	if r.move, err = moveOf(artifact.Disk{}, p, to); err != nil {
+	if r.move, err = moveOf(artifact.Disk{}, p, to, g.suffix()); err != nil {
 		return err
 	}
 	if r.move.From == r.move.To {
@@ -139,25 +152,26 @@ func runReaddress(ctx context.Context, std Streams, g *global, to netip.Addr, pr
 	return err
 }
 
-// moveOf returns the move to be made: the one that the manifests' address leads to, or one that was interrupted.
-func moveOf(files artifact.Store, p *plane.Plane, to netip.Addr) (plane.Move, error) {
+// moveOf returns the move to be made: the one that the manifests' address leads to, one that was interrupted, or the way
+// back of that. Some files have either address then, and all that have the wrong one are changed.
+func moveOf(files artifact.Store, p *plane.Plane, to netip.Addr, suffix string) (plane.Move, error) {
 	m := plane.Move{From: p.Address, To: to.Unmap()}
 	if p.Member != nil {
 		m.FromName, m.ToName = p.Member.Name, p.Member.Name
 	}
-	f, err := files.ReadFile(recordPath(p))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	begun, err := loadMove(files, p.Paths)
+	if err != nil {
 		return m, err
 	}
-	if err == nil {
-		var begun record
-		if err := json.Unmarshal(f.Data, &begun); err != nil {
-			return m, fmt.Errorf("reading %s: %w", f.Path, err)
+	if begun != nil {
+		switch m.To {
+		case begun.To:
+			m.From = begun.From
+		case begun.From:
+			m.From = begun.To
+		default:
+			return m, withHint(begun.unfinished(), begun.next(suffix))
 		}
-		if begun.To != m.To {
-			return m, withHint(fmt.Errorf("a move from %s to %s was begun and is not finished", begun.From, begun.To), "finish it first: slipway readdress --apiserver-advertise-address "+begun.To.String())
-		}
-		m.From = begun.From
 	}
 	return m, m.Check()
 }
@@ -275,7 +289,7 @@ func (r *readdressing) run(ctx context.Context, g *global, env *phases.Env, s *s
 	if err != nil {
 		return err
 	}
-	if err := env.Files.Put(artifact.File{Path: recordPath(r.plane), Data: append(data, '\n'), Mode: 0o600}); err != nil {
+	if err := env.Files.Put(artifact.File{Path: recordPath(r.plane.Paths), Data: append(data, '\n'), Mode: 0o600}); err != nil {
 		return err
 	}
 	if err := s.halt(ctx); err != nil {
@@ -301,7 +315,7 @@ func (r *readdressing) run(ctx context.Context, g *global, env *phases.Env, s *s
 	if err := moveObjects(ctx, env, r.move); err != nil {
 		return err
 	}
-	return env.Files.Remove(recordPath(r.plane))
+	return env.Files.Remove(recordPath(r.plane.Paths))
 }
 
 // moveMember tells etcd the new peer URLs of its one member. It serves without; members that join later need them.

@@ -205,19 +205,25 @@ func TestAnInterruptedMoveGoesOn(t *testing.T) {
 	files := artifact.Disk{Root: t.TempDir()}
 	address := netip.MustParseAddr
 	p := &plane.Plane{Paths: config.NewPaths(""), Address: address("192.0.2.1"), Member: &plane.Member{Name: "edge1"}}
-	m, err := moveOf(files, p, address("192.0.2.2"))
+	m, err := moveOf(files, p, address("192.0.2.2"), "")
 	if err != nil || m.From != p.Address || m.To != address("192.0.2.2") || m.ToName != "edge1" {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	record := `{"from":"192.0.2.1","to":"192.0.2.2"}`
-	if err := files.Put(artifact.File{Path: recordPath(p), Data: []byte(record), Mode: 0o600}); err != nil {
+	if err := files.Put(artifact.File{Path: recordPath(p.Paths), Data: []byte(record), Mode: 0o600}); err != nil {
 		t.Fatal(err)
 	}
 	p.Address = address("192.0.2.2") // the manifests have moved already, other files have not
-	if m, err = moveOf(files, p, address("192.0.2.2")); err != nil || m.From != address("192.0.2.1") {
+	if m, err = moveOf(files, p, address("192.0.2.2"), ""); err != nil || m.From != address("192.0.2.1") {
 		t.Errorf("going on: %+v, %v", m, err)
 	}
-	if _, err = moveOf(files, p, address("192.0.2.3")); err == nil || !strings.Contains(err.Error(), "begun and is not finished") {
+	for _, where := range []string{"192.0.2.1", "192.0.2.2"} { // wherever the manifests have come to
+		p.Address = address(where)
+		if m, err = moveOf(files, p, address("192.0.2.1"), ""); err != nil || m.From != address("192.0.2.2") || m.To != address("192.0.2.1") {
+			t.Errorf("going back: %+v, %v", m, err)
+		}
+	}
+	if _, err = moveOf(files, p, address("192.0.2.3"), ""); err == nil || !strings.Contains(err.Error(), "begun and is not finished") {
 		t.Errorf("to a third address: %v", err)
 	}
 }

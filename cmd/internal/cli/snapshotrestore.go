@@ -59,6 +59,12 @@ func runSnapshotRestore(ctx context.Context, std Streams, g *global, path string
 	if err := restorable(p); err != nil {
 		return err
 	}
+	switch begun, err := loadMove(artifact.Disk{}, p.Paths); {
+	case err != nil:
+		return err
+	case begun != nil: // it would start what has half moved
+		return withHint(begun.unfinished(), begun.next(g.suffix()))
+	}
 	answers, err := belongs(ctx, g, p, path, info, force)
 	if err != nil {
 		return err
