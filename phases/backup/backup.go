@@ -35,10 +35,11 @@ const (
 	filesDir     = "files"
 )
 
-// Bounds of what is read into memory: a hundred times the largest that is known.
+// Bounds of what is read into memory, in bytes: a hundred times the largest that is known, of one file and of all.
 const (
 	maxManifest = 4 << 20
 	maxFile     = 16 << 20
+	maxFiles    = 64 << 20
 )
 
 // Manifest says what an archive holds.
@@ -171,12 +172,15 @@ func readManifest(in *tar.Reader) (Manifest, []byte, error) {
 	if m.Format != Format {
 		return Manifest{}, nil, fmt.Errorf("the archive has format %d, this slipway reads format %d: use the slipway that made it", m.Format, Format)
 	}
-	seen := map[string]bool{}
+	seen, all := map[string]bool{}, int64(0)
 	for _, e := range m.Files {
 		if e.SHA256 == "" || !filepath.IsAbs(e.Path) || path.Clean(e.Path) != e.Path || seen[e.Path] || e.Size < 0 || e.Size > maxFile {
 			return Manifest{}, nil, fmt.Errorf("%s names %q (%d bytes): not an absolute path, named twice, or too large", manifestName, e.Path, e.Size)
 		}
 		seen[e.Path] = true
+		if all += e.Size; all > maxFiles {
+			return Manifest{}, nil, fmt.Errorf("%s names files of more than %d MiB in all: a control plane has none of that size", manifestName, maxFiles>>20)
+		}
 	}
 	return m, text, nil
 }

@@ -3,6 +3,7 @@ package backup
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/netip"
 	"path/filepath"
@@ -104,6 +105,22 @@ func TestTamperingIsRefusedWithWhatIsWrong(t *testing.T) {
 	}
 }
 
+// An archive is read into memory: one that packs well must not fill it.
+func TestFilesAreBoundedInAll(t *testing.T) {
+	large := make([]byte, maxFile)
+	var many []artifact.File
+	for i := range maxFiles/maxFile + 1 {
+		many = append(many, artifact.File{Path: fmt.Sprintf("/etc/kubernetes/pki/%d", i), Data: large, Mode: 0o600})
+	}
+	var out bytes.Buffer
+	if err := Write(&out, about, many, bytes.NewReader(data), int64(len(data)), sumOf(data)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Read(&out, io.Discard); err == nil || !strings.Contains(err.Error(), "more than 64 MiB in all") {
+		t.Errorf("got %v", err)
+	}
+}
+
 const apiServer = `apiVersion: v1
 kind: Pod
 metadata: {name: kube-apiserver, namespace: kube-system}
@@ -111,7 +128,7 @@ spec:
   containers:
   - name: kube-apiserver
     image: registry.k8s.io/kube-apiserver:v1.36.3
-    command: [kube-apiserver, --advertise-address=192.0.2.1, --encryption-provider-config=/enc/config.yaml, --audit-policy-file=/policy/audit/policy.yaml]
+    command: [kube-apiserver, --advertise-address=192.0.2.1, --encryption-provider-config=/enc/config.yaml, --audit-policy-file=/policy/audit/policy.yaml, --authorization-config, /policy/authz.yaml]
     volumeMounts:
     - {name: enc, mountPath: /enc/config.yaml}
     - {name: policy, mountPath: /policy}
@@ -138,6 +155,7 @@ func TestCollectTakesWhatTheComponentsRead(t *testing.T) {
 		"/var/lib/kubelet/config.yaml":                  "x",
 		"/srv/enc.yaml":                                 "secret",
 		"/srv/policy/audit/policy.yaml":                 "x",
+		"/srv/policy/authz.yaml":                        "x",
 		"/srv/policy/other.yaml":                        "x",
 		"/srv/data/large":                               strings.Repeat("x", 100),
 	} {
@@ -158,7 +176,7 @@ func TestCollectTakesWhatTheComponentsRead(t *testing.T) {
 		got = append(got, filepath.Clean(f.Path))
 	}
 	want := []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/manifests/kube-apiserver.yaml", "/etc/kubernetes/manifests/mine.yaml",
-		"/etc/kubernetes/pki/ca.key", "/etc/kubernetes/pki/etcd/ca.key", "/srv/enc.yaml", "/srv/policy/audit/policy.yaml", "/var/lib/kubelet/config.yaml"}
+		"/etc/kubernetes/pki/ca.key", "/etc/kubernetes/pki/etcd/ca.key", "/srv/enc.yaml", "/srv/policy/audit/policy.yaml", "/srv/policy/authz.yaml", "/var/lib/kubelet/config.yaml"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("collected, -want +got:\n%s", diff)
 	}

@@ -141,8 +141,11 @@ func (c *collector) mounted(v corev1.Volume, mount string, args []string) bool {
 		return c.small(f)
 	}
 	for _, arg := range args {
-		_, value, ok := strings.Cut(arg, "=")
-		if !ok || mount == "" || !ledger.Below(value, mount) {
+		_, value, joined := strings.Cut(arg, "=")
+		if !joined {
+			value = arg // of a flag that stands before it
+		}
+		if mount == "" || !ledger.Below(value, mount) {
 			continue
 		}
 		inside, err := filepath.Rel(mount, value)
