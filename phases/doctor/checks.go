@@ -56,8 +56,11 @@ func components(s Seen) []Finding {
 		known := func(c Component) bool { return c.Name == name }
 		told := func(r Refusal) bool { return strings.HasSuffix(r.Source, "/"+name+".yaml") }
 		if !slices.ContainsFunc(s.Components, known) && !slices.ContainsFunc(s.Refused, told) {
-			found = append(found, failure("Component", fmt.Sprintf("slipway diff%s shows what is missing in %s, slipway init%s puts it back", s.Suffix, s.Config.Paths.Manifests, s.Suffix),
-				"%s is no pod of the supervisor's: it has no manifest", name))
+			fix := fmt.Sprintf("slipway diff%s shows what is missing in %s, slipway init%s puts it back", s.Suffix, s.Config.Paths.Manifests, s.Suffix)
+			if s.Unfinished != nil {
+				fix = "finish what was interrupted, or take it back, first"
+			}
+			found = append(found, failure("Component", fix, "%s is no pod of the supervisor's: it has no manifest", name))
 		}
 	}
 	return found

@@ -55,6 +55,7 @@ type Seen struct {
 	Suffix      string // what commands need to mean the same instance: " --instance NAME" or ""
 	Now         time.Time
 	Unanswered  []string // what did not answer in time, as nouns
+	Unfinished  *Unfinished
 
 	Machine []preflight.Problem // of its inspection
 	Files   []preflight.Problem // of certificates and kubeconfigs on disk
@@ -68,6 +69,9 @@ type Seen struct {
 	Etcd         *Etcd         // nil where it was not asked
 	Disk         *host.Latency // nil where it was not measured
 }
+
+// Unfinished is a change of the control plane that was interrupted; nil for none.
+type Unfinished struct{ What, Next string }
 
 // Supervisor is whether it answers.
 type Supervisor struct {
@@ -123,7 +127,7 @@ type Etcd struct {
 func Diagnose(s Seen) []Finding {
 	found := []Finding{}
 	for _, check := range []func(Seen) []Finding{
-		unanswered, files, runtime, supervisor, components, api, etcd, certificates, machine, disk, versions,
+		unanswered, unfinished, files, runtime, supervisor, components, api, etcd, certificates, machine, disk, versions,
 	} {
 		found = append(found, check(s)...)
 	}
@@ -158,6 +162,14 @@ func unanswered(s Seen) []Finding {
 			"%s could not be looked at in time", what))
 	}
 	return found
+}
+
+// unfinished comes early: what else is wrong may follow from it.
+func unfinished(s Seen) []Finding {
+	if s.Unfinished == nil {
+		return nil
+	}
+	return []Finding{failure("Unfinished", s.Unfinished.Next, "%s", s.Unfinished.What)}
 }
 
 // files and machine take over what preflight finds.

@@ -65,6 +65,10 @@ func TestDiagnose(t *testing.T) {
 		}, []string{"error [Manifest] /etc/kubernetes/manifests/kube-scheduler.yaml is not taken, and no pod of it runs: line 1: not YAML: correct it; slipway validate /etc/kubernetes/manifests/kube-scheduler.yaml names the line"}},
 		{"a manifest that is gone", func(s *Seen) { s.Components = s.Components[:3] },
 			[]string{"error [Component] kube-scheduler is no pod of the supervisor's: it has no manifest: slipway diff shows what is missing in /etc/kubernetes/manifests, slipway init puts it back"}},
+		{"a change that was interrupted, with manifests put aside", func(s *Seen) {
+			s.Components, s.Unfinished = s.Components[:3], &Unfinished{What: "a move was begun and is not finished", Next: "finish it"}
+		}, []string{"error [Unfinished] a move was begun and is not finished: finish it",
+			"error [Component] kube-scheduler is no pod of the supervisor's: it has no manifest: finish what was interrupted, or take it back, first"}},
 		{"no etcd of this node's own", func(s *Seen) {
 			s.Components, s.Etcd = s.Components[1:], nil
 			s.Config = &config.Cluster{Paths: s.Config.Paths}

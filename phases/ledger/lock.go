@@ -76,6 +76,16 @@ func writePID(file *os.File) error {
 	return err
 }
 
+// Holder returns the pid of the process that holds the lock file at path below root; 0 for none. A file that a killed
+// process left is held by none. Nothing is locked for it: a run that begins meanwhile is not refused.
+func Holder(root, path string) int {
+	pid := holder(filepath.Join(root, path))
+	if pid == 0 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return 0
+	}
+	return pid
+}
+
 func holder(real string) int {
 	data, _ := os.ReadFile(real)
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))

@@ -114,3 +114,24 @@ func TestReleaseLeavesTheLockOfTheNextOne(t *testing.T) {
 	}
 	second()
 }
+
+func TestHolder(t *testing.T) {
+	root := t.TempDir()
+	if pid := Holder(root, "/init.lock"); pid != 0 {
+		t.Errorf("without a lock: %d", pid)
+	}
+	release, err := Lock(root, "/init.lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pid := Holder(root, "/init.lock"); pid != os.Getpid() {
+		t.Errorf("while it is held: %d, want %d", pid, os.Getpid())
+	}
+	release()
+	if err := os.WriteFile(filepath.Join(root, "init.lock"), []byte("4194999\n"), 0o600); err != nil { // above the kernel's largest pid
+		t.Fatal(err)
+	}
+	if pid := Holder(root, "/init.lock"); pid != 0 {
+		t.Errorf("of a process that is gone: %d", pid)
+	}
+}

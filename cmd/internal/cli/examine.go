@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -88,8 +89,10 @@ func examine(ctx context.Context, std Streams, g *global, f *configFlags) (docto
 	seen.Unread = true
 	collect(ctx, filesBound, &seen, []look{{"the files of the control plane", func(context.Context) func(*doctor.Seen) {
 		cluster, err := f.load(Streams{In: std.In, Out: std.Out, Err: io.Discard, Environ: std.Environ}, g)
-		found := readNode(g.paths())
-		return func(*doctor.Seen) { seen.Unread, seen.Config, failed, node = false, cluster, err, found }
+		found, begun := readNode(g.paths()), interruptedChange(artifact.Disk{}, g.paths(), g.suffix())
+		return func(*doctor.Seen) {
+			seen.Unread, seen.Config, failed, node, seen.Unfinished = false, cluster, err, found, begun
+		}
 	}}})
 	described := f.file != "" || f.factsFile != "" // all of it, not by single flags
 	if failed != nil && (described || !node.initialized()) {
@@ -110,6 +113,22 @@ func examine(ctx context.Context, std Streams, g *global, f *configFlags) (docto
 	kernel := ""
 	collect(ctx, looksBound, &seen, g.looks(seen, node, &kernel))
 	return seen, kernel, nil
+}
+
+// interruptedChange is what init would refuse to run beside, in doctor's words; nil while a change is being made.
+func interruptedChange(files artifact.Store, paths config.Paths, suffix string) *doctor.Unfinished {
+	if ledger.Holder("", paths.InitLock) != 0 {
+		return nil
+	}
+	err := unfinished(files, paths, nil, suffix)
+	if err == nil || errors.Is(err, fs.ErrPermission) { // who may not look is told of it by others
+		return nil
+	}
+	u := &doctor.Unfinished{What: err.Error()}
+	if h := (*hinted)(nil); errors.As(err, &h) {
+		u.Next = strings.ReplaceAll(h.hint, "\n", "; ")
+	}
+	return u
 }
 
 // override puts what flags say in the place of what the manifests say. flags is the cluster as the flags describe it, and

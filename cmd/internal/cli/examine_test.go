@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/doctor"
 	"github.com/slipway-k8s/slipway/phases/ledger"
@@ -137,5 +138,20 @@ func TestFiguresOfEtcd(t *testing.T) {
 	}
 	if _, err := etcdFiguresOf(strings.NewReader("go_goroutines 7\n")); err == nil {
 		t.Error("metrics of another program are taken for etcd's")
+	}
+}
+
+func TestDoctorIsToldOfAnInterruptedChange(t *testing.T) {
+	paths, disk := config.NewPaths("no-such-instance"), artifact.Disk{Root: t.TempDir()}
+	if u := interruptedChange(disk, paths, ""); u != nil {
+		t.Errorf("of none: %+v", u)
+	}
+	if err := disk.Put(artifact.File{Path: recordPath(paths), Data: []byte(`{"from":"192.0.2.1","to":"192.0.2.2"}`), Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
+	want := &doctor.Unfinished{What: "a move from 192.0.2.1 to 192.0.2.2 was begun and is not finished",
+		Next: "finish it: slipway readdress --apiserver-advertise-address 192.0.2.2; go back: slipway readdress --apiserver-advertise-address 192.0.2.1"}
+	if diff := cmp.Diff(want, interruptedChange(disk, paths, "")); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

@@ -75,7 +75,7 @@ func (r record) unfinished() error {
 // next says the two ways on.
 func (r record) next(suffix string) string {
 	const command = "slipway readdress --apiserver-advertise-address "
-	return "finish it: " + command + r.To.String() + suffix + "\ngo back:   " + command + r.From.String() + suffix
+	return "finish it: " + command + r.To.String() + suffix + "\ngo back: " + command + r.From.String() + suffix
 }
 
 func runReaddress(ctx context.Context, std Streams, g *global, to netip.Addr, preview bool) error {

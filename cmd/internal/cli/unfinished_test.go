@@ -19,7 +19,7 @@ func TestInitBesideWhatIsUnfinished(t *testing.T) {
 		goOn       = "go on with: slipway apply --instance b --config FILE\ntake it back with: slipway apply --instance b --take-back"
 		takeBack   = "go on taking it back with: slipway apply --instance b --take-back"
 		finishMove = "finish it: slipway readdress --apiserver-advertise-address 192.0.2.2 --instance b\n" +
-			"go back:   slipway readdress --apiserver-advertise-address 192.0.2.1 --instance b"
+			"go back: slipway readdress --apiserver-advertise-address 192.0.2.1 --instance b"
 		restore = "go on with: slipway etcd snapshot restore --instance b FILE\nstart what there is instead: move them back to /etc/kubernetes/manifests"
 	)
 	forward := map[string]string{paths.ApplyRecord(): `{"began":"2026-11-28T12:00:00Z"}`}
