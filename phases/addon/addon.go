@@ -2,7 +2,6 @@
 package addon
 
 import (
-	"context"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -39,22 +38,12 @@ func New() phases.Phase {
 		Name:  "addon",
 		Short: "Install CoreDNS and kube-proxy; they run on the nodes that join",
 		Phases: []phases.Phase{
-			{Name: "coredns", Short: "CoreDNS, the cluster's DNS service", Begin: apply(CoreDNS), BeginAfter: []string{clusteradmins.Name},
+			{Name: "coredns", Short: "CoreDNS, the cluster's DNS service", Begin: objects.Applying(CoreDNS), BeginAfter: []string{clusteradmins.Name},
 				Long: "Installs CoreDNS: two pods, which wait for a node that can run them, and the Service kube-dns. Left out with dns.disabled."},
-			{Name: "kube-proxy", Short: "kube-proxy, which makes Services reachable on each node", Begin: apply(KubeProxy), BeginAfter: []string{clusteradmins.Name},
+			{Name: "kube-proxy", Short: "kube-proxy, which makes Services reachable on each node", Begin: objects.Applying(KubeProxy), BeginAfter: []string{clusteradmins.Name},
 				Long: "Installs kube-proxy as a DaemonSet on all nodes that have a kubelet: not on those that slipway runs static pods for, which have\n" +
 					"the label slipway.dev/static-pods-only. Left out with proxy.disabled."},
 		},
-	}
-}
-
-func apply(plan func(*config.Cluster) ([]*unstructured.Unstructured, error)) func(context.Context, *phases.Env) error {
-	return func(ctx context.Context, env *phases.Env) error {
-		list, err := plan(env.Config)
-		if err != nil {
-			return err
-		}
-		return objects.Apply(ctx, env, list...)
 	}
 }
 

@@ -22,13 +22,9 @@ import (
 	"github.com/slipway-k8s/slipway/phases/kubeconfig/document"
 	"github.com/slipway-k8s/slipway/phases/kubelet"
 	"github.com/slipway-k8s/slipway/phases/pki"
+	"github.com/slipway-k8s/slipway/phases/plane"
 	"github.com/slipway-k8s/slipway/templates"
 )
-
-// Components returns the names of the control plane's pods, each behind those that it cannot run without.
-func Components() []string {
-	return []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
-}
 
 // Node is what makes a control-plane node the one that it is, as its files say: what is on disk, or what a
 // configuration would put there.
@@ -57,7 +53,7 @@ func OnDisk(files artifact.Store, paths config.Paths) (*Node, error) {
 		return nil, fmt.Errorf("reading %q: %w", paths.KubeletConfig, err)
 	}
 	n.Manifests = n.Kubelet.StaticPodPath
-	for _, name := range Components() {
+	for _, name := range plane.Components() {
 		if err := n.readPod(files, name); err != nil {
 			return nil, err
 		}
@@ -181,11 +177,7 @@ func (n *Node) tag(component string) string {
 	if pod == nil || len(pod.Spec.Containers) == 0 {
 		return ""
 	}
-	image, _, _ := strings.Cut(pod.Spec.Containers[0].Image, "@")
-	if i := strings.LastIndexByte(image, ':'); i > strings.LastIndexByte(image, '/') {
-		return image[i+1:]
-	}
-	return ""
+	return plane.Tag(pod.Spec.Containers[0].Image)
 }
 
 // volume returns the host path of a component's volume; "" where there is none of that name.

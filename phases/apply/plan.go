@@ -10,6 +10,7 @@ import (
 
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/plane"
 )
 
 // Kind says what a Step does.
@@ -62,7 +63,7 @@ func Plan(changes []artifact.Change, paths config.Paths, is *Node) []Step {
 		name := strings.TrimSuffix(filepath.Base(path), ".yaml")
 		switch {
 		case c.Op == artifact.Unchanged:
-		case filepath.Dir(path) == is.Manifests && slices.Contains(Components(), name) && c.Op != artifact.Chmod:
+		case filepath.Dir(path) == is.Manifests && slices.Contains(plane.Components(), name) && c.Op != artifact.Chmod:
 			manifests[name] = c
 		default:
 			files = append(files, c)
@@ -78,7 +79,7 @@ func Plan(changes []artifact.Change, paths config.Paths, is *Node) []Step {
 	if touches(files, paths.KubeletConfig, filepath.Join(paths.Units, paths.SupervisorUnit)) {
 		steps = append(steps, Step{Kind: Supervisor})
 	}
-	for _, name := range Components() {
+	for _, name := range plane.Components() {
 		c, changed := manifests[name]
 		if changed {
 			steps = append(steps, Step{Kind: NewVersion, Pod: name, Changes: []artifact.Change{c}})

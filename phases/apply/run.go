@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/artifact"
 	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/plane"
 )
 
 // steady is how long what was changed must stay ready: until then the supervisor would return to the version before by
@@ -147,7 +148,7 @@ func (a *Apply) back(ctx context.Context, r *Record) (put int, err error) {
 			return 0, err
 		}
 	}
-	for _, name := range Components() {
+	for _, name := range plane.Components() {
 		c, changed := manifests[name]
 		again := !changed && slices.Contains(r.Begun, name) && !r.holds(a.manifest(name))
 		switch {
@@ -269,11 +270,11 @@ func (a *Apply) manifest(name string) string {
 func (a *Apply) parted(changes []artifact.Change) (manifests map[string]artifact.Change, files []artifact.Change) {
 	manifests = map[string]artifact.Change{}
 	for _, c := range changes {
-		i := slices.IndexFunc(Components(), func(name string) bool { return a.manifest(name) == c.File().Path })
+		i := slices.IndexFunc(plane.Components(), func(name string) bool { return a.manifest(name) == c.File().Path })
 		if i < 0 {
 			files = append(files, c)
 		} else {
-			manifests[Components()[i]] = c
+			manifests[plane.Components()[i]] = c
 		}
 	}
 	return manifests, files
@@ -286,7 +287,7 @@ func (r *Record) holds(paths ...string) bool {
 
 // watched are the components that must be ready at the end: those that were, and those that were changed.
 func (r *Record) watched() []string {
-	return slices.DeleteFunc(Components(), func(name string) bool {
+	return slices.DeleteFunc(plane.Components(), func(name string) bool {
 		return !slices.Contains(r.Ready, name) && !slices.Contains(r.Begun, name)
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/controlplane"
 	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/plane"
 )
 
 // errKilled is what every effect returns once the process of a test counts as killed.
@@ -150,7 +151,7 @@ func (m *machine) change(cfg *config.Cluster) error {
 		m.t.Fatal(err)
 	}
 	if r == nil {
-		r = &Record{Node: cfg.NodeName, Ready: Components()}
+		r = &Record{Node: cfg.NodeName, Ready: plane.Components()}
 	}
 	return m.apply(cfg).Forward(m.t.Context(), r, Plan(changes, cfg.Paths, is))
 }

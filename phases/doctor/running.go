@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/plane"
 )
 
 // Running returns the cluster as its manifests on disk say it is: addresses, ports, directories, versions and flags. What
@@ -69,9 +70,7 @@ func Version(pod *corev1.Pod) string {
 	if pod == nil || len(pod.Spec.Containers) == 0 {
 		return ""
 	}
-	image, _, _ := strings.Cut(pod.Spec.Containers[0].Image, "@")
-	_, tag, _ := strings.Cut(image[strings.LastIndexByte(image, '/')+1:], ":")
-	return tag
+	return plane.Tag(pod.Spec.Containers[0].Image)
 }
 
 // arguments are the flags of the pod's first container.

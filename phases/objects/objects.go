@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/slipway-k8s/slipway/phases"
+	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/kubeapi"
 )
 
@@ -96,6 +97,17 @@ func typeOf(kind string) any {
 		return &appsv1.DaemonSet{}
 	}
 	return nil
+}
+
+// Applying returns what a phase runs to apply the objects that the configuration asks for.
+func Applying(plan func(*config.Cluster) ([]*unstructured.Unstructured, error)) func(context.Context, *phases.Env) error {
+	return func(ctx context.Context, env *phases.Env) error {
+		list, err := plan(env.Config)
+		if err != nil {
+			return err
+		}
+		return Apply(ctx, env, list...)
+	}
 }
 
 // Apply applies the objects, all at once, within the time that the configuration gives to the API.

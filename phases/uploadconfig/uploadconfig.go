@@ -2,7 +2,6 @@
 package uploadconfig
 
 import (
-	"context"
 	"crypto/sha256"
 	_ "embed"
 	"fmt"
@@ -35,19 +34,9 @@ func New() phases.Phase {
 		Name:  "upload-config",
 		Short: "Put the configuration into the cluster, where joining nodes read it",
 		Phases: []phases.Phase{
-			{Name: "kubeadm", Short: "The ClusterConfiguration, in the ConfigMap kubeadm-config", Begin: apply(Kubeadm), BeginAfter: []string{clusteradmins.Name}},
-			{Name: "kubelet", Short: "The KubeletConfiguration of joining nodes, in the ConfigMap kubelet-config", Begin: apply(Kubelet), BeginAfter: []string{clusteradmins.Name}},
+			{Name: "kubeadm", Short: "The ClusterConfiguration, in the ConfigMap kubeadm-config", Begin: objects.Applying(Kubeadm), BeginAfter: []string{clusteradmins.Name}},
+			{Name: "kubelet", Short: "The KubeletConfiguration of joining nodes, in the ConfigMap kubelet-config", Begin: objects.Applying(Kubelet), BeginAfter: []string{clusteradmins.Name}},
 		},
-	}
-}
-
-func apply(plan func(*config.Cluster) ([]*unstructured.Unstructured, error)) func(context.Context, *phases.Env) error {
-	return func(ctx context.Context, env *phases.Env) error {
-		list, err := plan(env.Config)
-		if err != nil {
-			return err
-		}
-		return objects.Apply(ctx, env, list...)
 	}
 }
 

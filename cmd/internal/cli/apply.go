@@ -19,6 +19,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/controlplane"
 	"github.com/slipway-k8s/slipway/phases/kubeapi"
+	"github.com/slipway-k8s/slipway/phases/plane"
 	"github.com/slipway-k8s/slipway/runtime/status"
 )
 
@@ -346,7 +347,7 @@ func readyComponents(ctx context.Context, g *global) ([]string, error) {
 		return nil, err
 	}
 	var ready []string
-	for _, name := range apply.Components() {
+	for _, name := range plane.Components() {
 		for i := range list.Items {
 			p := &list.Items[i]
 			if p.Name == name+"-"+strings.ToLower(p.Spec.NodeName) && p.Annotations[status.AnnotationRejected] == "" && isReady(p) {

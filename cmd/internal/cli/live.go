@@ -10,6 +10,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/host"
 	"github.com/slipway-k8s/slipway/phases/ledger"
+	"github.com/slipway-k8s/slipway/phases/plane"
 	"github.com/slipway-k8s/slipway/runtime/containerd"
 	"github.com/slipway-k8s/slipway/runtime/cri"
 	"github.com/slipway-k8s/slipway/runtime/lastgood"
@@ -113,7 +114,7 @@ func recordRuntime(book *ledger.Ledger, c *config.Cluster) error {
 	if c.Instance == "" {
 		entries = append(entries, ledger.Entry{Kind: ledger.File, Path: kubeletLock})
 	}
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+	for _, name := range plane.Components() {
 		entries = append(entries,
 			ledger.Entry{Kind: ledger.Glob, Path: filepath.Join(p.PodLogs, fmt.Sprintf("kube-system_%s-%s_*", name, c.NodeName))},
 			ledger.Entry{Kind: ledger.Glob, Path: filepath.Join(p.ContainerLogs, fmt.Sprintf("%s-%s_kube-system_*", name, c.NodeName))})

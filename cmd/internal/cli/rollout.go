@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/slipway-k8s/slipway/phases/host"
+	"github.com/slipway-k8s/slipway/phases/plane"
 	"github.com/slipway-k8s/slipway/runtime/status"
 )
 
@@ -49,7 +50,7 @@ type restartStep struct {
 }
 
 // restartOrder is that of dependency: each can be reached by those after it before they are restarted themselves.
-var restartOrder = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+var restartOrder = plane.Components()
 
 // byDependency sorts pods for a restart one after the other. Pods that are not of the control plane come last.
 func byDependency(pods []string) []string {
