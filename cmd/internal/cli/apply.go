@@ -60,6 +60,9 @@ func newApply(std Streams, g *global) *cobra.Command {
 }
 
 func runApply(ctx context.Context, std Streams, g *global, f applyFlags) error {
+	if f.preview && f.back {
+		return errors.New("--dry-run shows what a configuration changes, --take-back asks for none: use one of them")
+	}
 	if f.root == "" {
 		if err := besideStandstill(artifact.Disk{}, g.paths(), g.suffix()); err != nil {
 			return err
