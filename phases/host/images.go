@@ -64,7 +64,7 @@ func (l *Live) importArchives(ctx context.Context, im Images, stored []string, r
 	for _, a := range archives {
 		known, isKnown := before.unchanged(im.Socket, a)
 		if a.Refs = known.Refs; !isKnown {
-			if a.Refs, err = archiveRefs(a.Path); err != nil {
+			if a.Refs, err = l.images.Refs(a.Path); err != nil {
 				return errors.Join(fmt.Errorf("%w; remove it from %s, or bring a whole one", err, im.Archives), group.Wait())
 			}
 		}

@@ -100,7 +100,7 @@ func (l *Live) missingImages(ctx context.Context, q Query) ([]string, string, er
 		refs := []string(nil)
 		if known, ok := record.unchanged(socket, a); ok {
 			refs = known.Refs
-		} else if refs, err = archiveRefs(a.Path); err != nil {
+		} else if refs, err = l.images.Refs(a.Path); err != nil {
 			return nil, "", err
 		}
 		missing = without(missing, refs)

@@ -71,6 +71,9 @@ type ImageStore interface {
 	CgroupDriver(ctx context.Context, socket string) (string, error)
 	// List returns the references in the store.
 	List(ctx context.Context, socket string) ([]string, error)
+	// Refs returns the references that an archive holds for this machine, sorted. It takes what Load takes, and asks no
+	// runtime. An error names the archive.
+	Refs(archive string) ([]string, error)
 	// Load imports an archive. progress takes bytes read of bytes in all.
 	Load(ctx context.Context, socket, archive string, progress func(done, total int64)) error
 	// Pull fetches a reference from its registry. progress takes bytes; a total of 0 is unknown.

@@ -170,6 +170,7 @@ func TestInspect(t *testing.T) {
 	for name, path := range map[string]string{
 		"docker tar":    writeTar(t, filepath.Join(dir, "docker.tar"), image.docker(t)),
 		"docker tar.gz": writeGzip(t, filepath.Join(dir, "docker.tar.gz"), image.docker(t)),
+		"named wrongly": writeGzip(t, filepath.Join(dir, "packed.tar"), image.docker(t)),
 		"oci tar":       writeTar(t, filepath.Join(dir, "oci.tar"), image.oci(t)),
 		"oci directory": writeDir(t, filepath.Join(dir, "oci"), image.oci(t)),
 	} {

@@ -181,6 +181,11 @@ func (imageStore) List(ctx context.Context, socket string) ([]string, error) {
 	return refs, nil
 }
 
+func (imageStore) Refs(archive string) ([]string, error) {
+	a, err := containerd.Inspect(archive)
+	return a.Refs(), err
+}
+
 func (imageStore) Load(ctx context.Context, socket, archive string, progress func(done, total int64)) error {
 	store, err := containerd.Open(ctx, socket)
 	if err != nil {
