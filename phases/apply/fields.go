@@ -76,7 +76,7 @@ func Fields() []Field {
 		{"timeouts.controlPlaneComponentHealthCheck", Restarts, all, "it is in the startup probes"},
 		{"timeouts.kubeletHealthCheck", Elsewhere, nil, notHere},
 		{"timeouts.kubernetesAPICall", OfThisRun, nil, ""},
-		{"timeouts.etcdAPICall", OfThisRun, nil, ""},
+		{"timeouts.etcdAPICall", OfThisRun, nil, "which makes no call to etcd"},
 		{"timeouts.tlsBootstrap", Elsewhere, nil, notHere},
 		{"timeouts.discovery", Elsewhere, nil, notHere},
 		{"timeouts.upgradeManifests", Elsewhere, nil, notHere},

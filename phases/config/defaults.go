@@ -96,7 +96,7 @@ func kubeadmsTimeouts() timeouts {
 	of := func(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
 	return timeouts{
 		ControlPlaneComponentHealthCheck: of(defaultHealthCheckTimeout), KubeletHealthCheck: of(4 * time.Minute),
-		KubernetesAPICall: of(defaultAPICallTimeout), EtcdAPICall: of(defaultEtcdCallTimeout),
+		KubernetesAPICall: of(defaultAPICallTimeout), EtcdAPICall: of(DefaultEtcdAPICall),
 		TLSBootstrap: of(5 * time.Minute), Discovery: of(5 * time.Minute), UpgradeManifests: of(5 * time.Minute),
 	}
 }

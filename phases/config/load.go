@@ -119,6 +119,6 @@ func (b *builder) run() {
 	b.out.Timeouts = Timeouts{
 		ControlPlaneComponentHealthCheck: b.positive("timeouts.controlPlaneComponentHealthCheck", init.Timeouts.ControlPlaneComponentHealthCheck, defaultHealthCheckTimeout),
 		KubernetesAPICall:                b.positive("timeouts.kubernetesAPICall", init.Timeouts.KubernetesAPICall, defaultAPICallTimeout),
-		EtcdAPICall:                      b.positive("timeouts.etcdAPICall", init.Timeouts.EtcdAPICall, defaultEtcdCallTimeout),
+		EtcdAPICall:                      b.positive("timeouts.etcdAPICall", init.Timeouts.EtcdAPICall, DefaultEtcdAPICall),
 	}
 }

@@ -9,13 +9,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// The timeouts of kubeadm v1.36.3: constants.ControlPlaneComponentHealthCheckTimeout, KubernetesAPICallTimeout and
-// EtcdAPICallTimeout.
+// The timeouts of kubeadm v1.36.3: constants.ControlPlaneComponentHealthCheckTimeout and KubernetesAPICallTimeout.
 const (
 	defaultHealthCheckTimeout = 4 * time.Minute
 	defaultAPICallTimeout     = time.Minute
-	defaultEtcdCallTimeout    = 2 * time.Minute
 )
+
+// DefaultEtcdAPICall is how long a call to etcd may take where no configuration is at hand that says otherwise. kubeadm
+// v1.36.3 constants.EtcdAPICallTimeout.
+const DefaultEtcdAPICall = 2 * time.Minute
 
 // node settles the node's name and how its containers are run.
 func (b *builder) node() {

@@ -17,20 +17,21 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// callTimeout bounds every call but the snapshot's: a member that is up answers in milliseconds, a loaded disk takes
-// seconds for a write.
-const callTimeout = 10 * time.Second
+// statusTimeout bounds the question whether a member is there: one that is up answers it from memory, in milliseconds.
+const statusTimeout = 10 * time.Second
 
 // Client speaks to one member. Messages are encoded by hand (message.go): five calls with a handful of fields do not pay
 // for etcd's API module.
 type Client struct {
 	endpoint string
+	limit    time.Duration
 	conn     *grpc.ClientConn
 }
 
 // Dial returns a client of the member at endpoint, "https://host:port". It connects at the first call. Without a TLS
-// configuration the endpoint must be plain http.
-func Dial(endpoint string, config *tls.Config) (*Client, error) {
+// configuration the endpoint must be plain http. limit bounds each call but the snapshot's, which has the size of the data:
+// there, ctx does.
+func Dial(endpoint string, config *tls.Config, limit time.Duration) (*Client, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
 		return nil, fmt.Errorf("etcd's endpoint %q is not a URL such as https://127.0.0.1:2379", endpoint)
@@ -48,7 +49,7 @@ func Dial(endpoint string, config *tls.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to etcd at %s: %w", endpoint, err)
 	}
-	return &Client{endpoint: endpoint, conn: conn}, nil
+	return &Client{endpoint: endpoint, limit: limit, conn: conn}, nil
 }
 
 // Close ends the connection.
@@ -62,8 +63,10 @@ type Status struct {
 	Size                int64 // bytes of its database
 }
 
-// Status asks the member for its state.
+// Status asks the member for its state, for ten seconds at the most.
 func (c *Client) Status(ctx context.Context) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
 	answer, err := c.call(ctx, "/etcdserverpb.Maintenance/Status", nil)
 	if err != nil {
 		return Status{}, fmt.Errorf("asking etcd at %s for its status: %w", c.endpoint, err)
@@ -149,7 +152,7 @@ func (c *Client) Snapshot(ctx context.Context, w io.Writer, progress func(done, 
 }
 
 func (c *Client) call(ctx context.Context, method string, request message) (message, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
 	var answer message
 	if err := c.conn.Invoke(ctx, method, &request, &answer); err != nil {

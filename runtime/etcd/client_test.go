@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
@@ -45,7 +46,7 @@ func serve(t *testing.T, answers map[string][]message, asked map[string]message)
 		defer close(served)
 		server.Serve(listener) //nolint:errcheck // it ends with Stop
 	}()
-	client, err := Dial("http://"+listener.Addr().String(), nil)
+	client, err := Dial("http://"+listener.Addr().String(), nil, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func TestErrorsSayWhoDidNotAnswer(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	gone, err := Dial("http://"+address, nil)
+	gone, err := Dial("http://"+address, nil, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,11 +168,37 @@ func TestErrorsSayWhoDidNotAnswer(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 	for _, endpoint := range []string{"", "127.0.0.1:2379", "ftp://127.0.0.1"} {
-		if _, err := Dial(endpoint, nil); err == nil {
+		if _, err := Dial(endpoint, nil, time.Minute); err == nil {
 			t.Errorf("%q was taken for an endpoint", endpoint)
 		}
 	}
-	if _, err := Dial("https://127.0.0.1:2379", nil); err == nil || !strings.Contains(err.Error(), "wants a client certificate") {
+	if _, err := Dial("https://127.0.0.1:2379", nil, time.Minute); err == nil || !strings.Contains(err.Error(), "wants a client certificate") {
 		t.Errorf("https without a certificate: %v", err)
+	}
+}
+
+// TestACallEndsAtItsLimit: a member that takes the connection and says nothing does not hold anybody up.
+func TestACallEndsAtItsLimit(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	c, err := Dial("http://"+listener.Addr().String(), nil, 50*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // less than what a status may take
+	defer cancel()
+	for name, call := range map[string]func() error{
+		"a key":    func() error { _, err := c.Get(ctx, "/a"); return err },
+		"members":  func() error { _, err := c.Members(ctx); return err },
+		"a change": func() error { return c.UpdateMember(ctx, 1, nil) },
+		"status":   func() error { _, err := c.Status(ctx); return err },
+	} {
+		if err := call(); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

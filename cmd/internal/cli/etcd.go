@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,14 +41,15 @@ func (g *global) node() (*plane.Plane, error) {
 }
 
 // dialEtcd returns a client that uses the API server's certificate for etcd, connected to the first server that answers.
-func dialEtcd(ctx context.Context, a plane.EtcdAccess) (*etcd.Client, etcd.Status, error) {
+// limit bounds each of its calls (timeouts.etcdAPICall).
+func dialEtcd(ctx context.Context, a plane.EtcdAccess, limit time.Duration) (*etcd.Client, etcd.Status, error) {
 	config, err := etcdTLS(a)
 	if err != nil {
 		return nil, etcd.Status{}, err
 	}
 	failed := []error{}
 	for _, server := range a.Servers {
-		client, err := etcd.Dial(server, config)
+		client, err := etcd.Dial(server, config, limit)
 		if err != nil {
 			return nil, etcd.Status{}, err
 		}

@@ -207,7 +207,7 @@ func (r *readdressing) derive(ctx context.Context, std Streams, g *global) (deri
 		}
 	}
 	d := derived{plane: r.plane, files: artifact.Disk{}, move: r.move, facts: facts, instance: g.instance}
-	if client, _, err := dialEtcd(ctx, r.plane.Etcd); err == nil {
+	if client, _, err := dialEtcd(ctx, r.plane.Etcd, config.DefaultEtcdAPICall); err == nil {
 		defer client.Close()
 		stored, err := client.Get(ctx, r.plane.Etcd.Prefix+"/configmaps/kube-system/kubeadm-config")
 		if err != nil {
@@ -306,7 +306,7 @@ func (r *readdressing) run(ctx context.Context, g *global, env *phases.Env, s *s
 	if err := s.raise(ctx, r.manifests()); err != nil {
 		return err
 	}
-	if err := r.moveMember(ctx); err != nil {
+	if err := r.moveMember(ctx, env.Config.Timeouts.EtcdAPICall); err != nil {
 		return err
 	}
 	if err := restartSupervisor(ctx, g, env); err != nil {
@@ -319,11 +319,11 @@ func (r *readdressing) run(ctx context.Context, g *global, env *phases.Env, s *s
 }
 
 // moveMember tells etcd the new peer URLs of its one member. It serves without; members that join later need them.
-func (r *readdressing) moveMember(ctx context.Context) error {
+func (r *readdressing) moveMember(ctx context.Context, limit time.Duration) error {
 	if r.plane.Member == nil {
 		return nil
 	}
-	client, status, err := dialEtcd(ctx, r.plane.Etcd)
+	client, status, err := dialEtcd(ctx, r.plane.Etcd, limit)
 	if err != nil {
 		return err
 	}

@@ -225,7 +225,7 @@ func (r *restored) clearMachine(ctx context.Context, std Streams, g *global, for
 		return withHint(err, "nothing was touched: bring what is missing, and run the same command again")
 	}
 	if err == nil && there.Member != nil {
-		if client, _, err := dialEtcd(ctx, there.Etcd); err == nil {
+		if client, _, err := dialEtcd(ctx, there.Etcd, r.cluster.Timeouts.EtcdAPICall); err == nil {
 			client.Close() //nolint:errcheck // it only had to answer
 			if _, err := saveBefore(ctx, there, g.now(), func(text string) { fmt.Fprintln(std.Err, "  "+text) }); err != nil {
 				return err
@@ -367,6 +367,6 @@ func (r *restored) layManifests(_ context.Context, env *phases.Env) error {
 	return nil
 }
 
-func (r *restored) check(ctx context.Context, _ *phases.Env) error {
-	return (&restoration{standstill: &standstill{plane: r.moved}}).prove(ctx, r.snapshot.info)
+func (r *restored) check(ctx context.Context, env *phases.Env) error {
+	return prove(ctx, r.moved.Etcd, env.Config.Timeouts.EtcdAPICall, r.snapshot.info)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/plane"
 	"github.com/slipway-k8s/slipway/runtime/etcd"
 	"github.com/slipway-k8s/slipway/runtime/etcd/snapshot"
@@ -69,7 +70,7 @@ func runSnapshotSave(ctx context.Context, std Streams, g *global, args []string,
 
 // saveSnapshot saves a snapshot of the node's etcd at path, with its note.
 func saveSnapshot(ctx context.Context, p *plane.Plane, path string, now time.Time) (snapshot.Saved, error) {
-	client, status, err := dialEtcd(ctx, p.Etcd)
+	client, status, err := dialEtcd(ctx, p.Etcd, config.DefaultEtcdAPICall)
 	if err != nil {
 		return snapshot.Saved{}, withHint(fmt.Errorf("saving a snapshot: %w", err), "slipway status etcd says how etcd is")
 	}

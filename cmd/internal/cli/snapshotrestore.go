@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/ledger"
 	"github.com/slipway-k8s/slipway/phases/plane"
 	"github.com/slipway-k8s/slipway/runtime/etcd/snapshot"
@@ -122,7 +123,7 @@ func restorable(p *plane.Plane) error {
 func belongs(ctx context.Context, g *global, p *plane.Plane, path string, info snapshot.Info, force bool) (answers bool, err error) {
 	target := snapshot.Target{}
 	target.Trust, _ = os.ReadFile(filepath.Join(p.Paths.PKI, "ca.crt")) // where it is missing, the UIDs alone tell
-	client, _, err := dialEtcd(ctx, p.Etcd)
+	client, _, err := dialEtcd(ctx, p.Etcd, config.DefaultEtcdAPICall)
 	if err == nil {
 		defer client.Close()
 		stored, err := client.Get(ctx, p.Etcd.Prefix+"/namespaces/kube-system")
@@ -242,7 +243,7 @@ func (r *restoration) run(ctx context.Context, path string, info snapshot.Info) 
 		err = r.raise(ctx, manifests)
 	}
 	if err == nil {
-		err = r.prove(ctx, info)
+		err = prove(ctx, r.plane.Etcd, config.DefaultEtcdAPICall, info)
 	}
 	if err == nil {
 		return nil
@@ -391,13 +392,13 @@ func swapInSteps(a, b, third string, rename func(from, to string) error) error {
 }
 
 // prove asks etcd whether it has what the snapshot holds.
-func (r *restoration) prove(ctx context.Context, info snapshot.Info) error {
-	client, status, err := dialEtcd(ctx, r.plane.Etcd)
+func prove(ctx context.Context, a plane.EtcdAccess, limit time.Duration, info snapshot.Info) error {
+	client, status, err := dialEtcd(ctx, a, limit)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	stored, err := client.Get(ctx, r.plane.Etcd.Prefix+"/namespaces/kube-system")
+	stored, err := client.Get(ctx, a.Prefix+"/namespaces/kube-system")
 	switch {
 	case err != nil:
 		return err

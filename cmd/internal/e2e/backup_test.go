@@ -3,10 +3,14 @@
 package e2e
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
 )
 
 // The addresses of the network namespace in which these tests run their control planes.
@@ -162,13 +167,15 @@ func TestSnapshotRestore(t *testing.T) {
 		t.Errorf("%v, %v; want mode 0600", info.Mode(), err)
 	}
 	n.refuse(t, "the control plane lives", "etcd", "snapshot", "restore", database)
+	n.keepsItsDataWhereEtcdRefusesTheSnapshot(t, database, before)
 	n.rollsBackToTheSnapshot(t, database, before)
 	slipway(t, "reset", "--force").must(t, "slipway reset")
 	n.refusesBadInput(t, database)
 }
 
 // TestBackupRestoreAndMove saves a cluster, empties the machine, brings the cluster back at another address, and moves it
-// from there to its old one. Each time the old address is gone, and every object is compared.
+// from there to its old one, by a readdress that is killed while the control plane stands still and continued. Each time
+// the old address is gone, and every object is compared.
 func TestBackupRestoreAndMove(t *testing.T) {
 	n := newNamespace(t)
 	dir := t.TempDir()
@@ -205,6 +212,13 @@ func TestBackupRestoreAndMove(t *testing.T) {
 		}
 	}
 	n.refuse(t, "not an address of this machine", "readdress", "--apiserver-advertise-address", "10.77.0.99")
+	n.killed(t, "/var/lib/slipway/aside/etcd.yaml", "readdress", "--apiserver-advertise-address", firstAddress)
+	for _, command := range []string{"init", "apply"} {
+		r := n.slipway(t, command)
+		if words := "a move from " + secondAddress + " to " + firstAddress + " was begun and is not finished"; r.code != 1 || !strings.Contains(r.stderr, words) {
+			t.Errorf("slipway %s beside it: exit code %d, %q; want 1 and %q", command, r.code, r.stderr, words)
+		}
+	}
 	moved := n.slipway(t, "readdress", "--apiserver-advertise-address", firstAddress).must(t, "slipway readdress")
 	t.Logf("readdress: %v\n%s", moved.took.Round(time.Millisecond), moved.stderr)
 	equal(t, "after the move", before, n.objects(t))
@@ -247,15 +261,50 @@ func (n inNamespace) refuse(t *testing.T, words string, args ...string) {
 	unchanged(t, before, controlPlane...)
 }
 
-// rollsBackToTheSnapshot loses what was made after the snapshot, and nothing else.
-func (n inNamespace) rollsBackToTheSnapshot(t *testing.T, database string, before map[string]string) {
+// keepsItsDataWhereEtcdRefusesTheSnapshot restores a snapshot that etcdutl takes and etcd does not run on: it says that it
+// was written by a version to come.
+func (n inNamespace) keepsItsDataWhereEtcdRefusesTheSnapshot(t *testing.T, database string, before map[string]string) {
 	t.Helper()
-	n.kubectl(t, "-n", "bulk", "create", "configmap", "after", "--from-literal=a=b").must(t, "creating a ConfigMap")
-	r := n.slipway(t, "etcd", "snapshot", "restore", database, "--force").must(t, "slipway etcd snapshot restore")
-	t.Logf("etcd snapshot restore: %v\n%s%s", r.took.Round(time.Millisecond), r.stderr, r.stdout)
-	equal(t, "after the snapshot's restore", before, n.objects(t))
+	data, err := os.ReadFile(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := filepath.Join(t.TempDir(), "later.db")
+	write(t, later, string(data[:len(data)-sha256.Size]))
+	db, err := bbolt.Open(later, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("meta")).Put([]byte("storageVersion"), []byte("4.0.0"))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if data, err = os.ReadFile(later); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(data)
+	write(t, later, string(append(data, sum[:]...)))
+
+	r := n.slipway(t, "etcd", "snapshot", "restore", later, "--force")
+	t.Logf("etcd snapshot restore of what etcd refuses: %v\n%s", r.took.Round(time.Millisecond), r.stderr)
+	if r.code != 3 || !strings.Contains(r.stderr, "the control plane runs on its old data again") {
+		t.Errorf("exit code %d, want 3", r.code)
+	}
+	equal(t, "after the return to the old data", before, n.objects(t))
+	left, err := os.ReadDir("/var/lib/etcd")
+	if err != nil || len(left) != 1 || left[0].Name() != "member" {
+		t.Errorf("left in etcd's directory: %v, %v", left, err)
+	}
+	n.forgetsWhatWasKept(t)
+}
+
+// forgetsWhatWasKept removes the snapshots that restores have taken of the data as it was, of which there must be some.
+func (n inNamespace) forgetsWhatWasKept(t *testing.T) {
+	t.Helper()
 	kept, err := filepath.Glob("/var/backups/slipway/before-restore-*.db*")
-	if err != nil || len(kept) != 2 {
+	if err != nil || len(kept) < 2 {
 		t.Errorf("the data as it was: %q, %v; want a snapshot and its note", kept, err)
 	}
 	for _, path := range kept {
@@ -264,6 +313,43 @@ func (n inNamespace) rollsBackToTheSnapshot(t *testing.T, database string, befor
 		}
 	}
 	os.Remove("/var/backups/slipway") //nolint:errcheck // it stays where it was there before
+}
+
+// killed begins a command and kills it as soon as there is a file at path.
+func (n inNamespace) killed(t *testing.T, path string, args ...string) {
+	t.Helper()
+	cmd := exec.Command("nsenter", append([]string{"--net=/run/netns/" + n.name, slipwayBinary()}, args...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() }) // where it is not killed below
+	eventually(t, 2*time.Minute, path, func() string {
+		if _, err := os.Lstat(path); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	cmd.Process.Kill() //nolint:errcheck // its end tells
+	if err := cmd.Wait(); err == nil {
+		t.Errorf("slipway %q ended before it was killed:\n%s", args, out.String())
+	}
+}
+
+// rollsBackToTheSnapshot loses what was made after the snapshot, and nothing else, in a restore that is killed when the
+// data is exchanged, and begun anew.
+func (n inNamespace) rollsBackToTheSnapshot(t *testing.T, database string, before map[string]string) {
+	t.Helper()
+	n.kubectl(t, "-n", "bulk", "create", "configmap", "after", "--from-literal=a=b").must(t, "creating a ConfigMap")
+	n.killed(t, "/var/lib/etcd/member/slipway-unused", "etcd", "snapshot", "restore", database, "--force")
+	r := n.slipway(t, "etcd", "snapshot", "restore", database, "--force").must(t, "slipway etcd snapshot restore")
+	t.Logf("etcd snapshot restore: %v\n%s%s", r.took.Round(time.Millisecond), r.stderr, r.stdout)
+	equal(t, "after the snapshot's restore", before, n.objects(t))
+	if !strings.Contains(r.stderr, "a restore was interrupted here; the data that it took out is kept in /var/lib/etcd/before-restore-") {
+		t.Error("it does not say where the data is that the first one took out")
+	}
+	n.forgetsWhatWasKept(t)
 }
 
 // refusesBadInput makes another cluster and offers it what it must not take.
