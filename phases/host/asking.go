@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -69,8 +70,15 @@ func (i inspector) etcdVersions(ctx context.Context, etcd ExternalEtcd) []EtcdVe
 	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 	defer cancel()
 	settings, err := i.etcdTLS(etcd)
-	if err != nil {
-		return nil // the files have a check of their own
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // whether the files are there has a check of its own
+	}
+	if err != nil { // the API server could not use them either
+		var all []EtcdVersion
+		for _, endpoint := range etcd.Endpoints {
+			all = append(all, EtcdVersion{Endpoint: endpoint, Err: err.Error()})
+		}
+		return all
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: settings, DisableKeepAlives: true}}
 	answers := make(chan EtcdVersion, len(etcd.Endpoints))
@@ -104,12 +112,14 @@ func (i inspector) etcdTLS(etcd ExternalEtcd) (*tls.Config, error) {
 			return nil, err
 		}
 		settings.RootCAs = x509.NewCertPool()
-		settings.RootCAs.AppendCertsFromPEM(pem)
+		if !settings.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("its authority %s holds no certificate", etcd.CAFile)
+		}
 	}
 	if etcd.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(i.path(etcd.CertFile), i.path(etcd.KeyFile))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("its client certificate %s with the key %s: %w", etcd.CertFile, etcd.KeyFile, err)
 		}
 		settings.Certificates = []tls.Certificate{pair}
 	}
@@ -146,7 +156,9 @@ func kubeletVersion(ctx context.Context) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, kubeletTimeout)
 	defer cancel()
-	out, _ := exec.CommandContext(ctx, program, "--version").Output() // "Kubernetes v1.36.3"
+	cmd := exec.CommandContext(ctx, program, "--version")
+	cmd.WaitDelay = kubeletTimeout / 4 // a child of a wrapper script would keep its output open
+	out, _ := cmd.Output()             // "Kubernetes v1.36.3"
 	_, v, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
 	return v
 }

@@ -6,8 +6,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -110,6 +113,29 @@ func TestEtcdVersions(t *testing.T) {
 	}
 	if got := i.etcdVersions(t.Context(), ExternalEtcd{Endpoints: []string{etcd.URL}, CAFile: "/none"}); got != nil {
 		t.Errorf("without its files: %v", got)
+	}
+	// Nor could the API server use them.
+	i = inspector{root: fakeRoot(t, map[string]string{"/ca.crt": ca.String(), "/empty": "", "/key": "no key"})}
+	for want, etcd := range map[string]ExternalEtcd{
+		"its authority /empty holds no certificate":             {Endpoints: []string{etcd.URL}, CAFile: "/empty"},
+		"its client certificate /ca.crt with the key /key: tls": {Endpoints: []string{etcd.URL}, CAFile: "/ca.crt", CertFile: "/ca.crt", KeyFile: "/key"},
+	} {
+		if got := i.etcdVersions(t.Context(), etcd); len(got) != 1 || !strings.HasPrefix(got[0].Err, want) {
+			t.Errorf("got %+v, want %q", got, want)
+		}
+	}
+}
+
+// TestKubeletVersionEnds: what a wrapper script started keeps its output open, longer than the script lives.
+func TestKubeletVersionEnds(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "kubelet"), []byte("#!/bin/sh\nsleep 6\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	began := time.Now()
+	if got := kubeletVersion(t.Context()); got != "" || time.Since(began) > 2*kubeletTimeout {
+		t.Errorf("%q after %v", got, time.Since(began))
 	}
 }
 
