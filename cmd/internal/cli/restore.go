@@ -100,7 +100,7 @@ func runRestore(ctx context.Context, std Streams, g *global, f restoreFlags, pat
 		err = errors.Join(err, book.discard())
 	}
 	if err != nil {
-		return withHint(fmt.Errorf("restoring %s: %w", path, err), "begin anew with: slipway restore --force"+g.suffix()+", or take it back with: slipway reset"+g.suffix())
+		return withHint(fmt.Errorf("restoring %s: %w", path, err), "begin anew with the same flags and: slipway restore --force"+g.suffix()+" "+path+"\ntake it back with: slipway reset"+g.suffix())
 	}
 	screen.close()
 	_, err = fmt.Fprintf(std.Out, "\nThe control plane of %s, saved %s, is ready on %s at %s (%s).\n", r.about.Node, r.about.Time.Format(time.RFC3339), r.move.ToName, r.move.To, elapsed(time.Since(start)))
