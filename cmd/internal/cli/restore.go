@@ -126,16 +126,8 @@ func openBackup(std Streams, g *global, f restoreFlags, path, work string) (*res
 	if m.Instance != g.instance {
 		return nil, fmt.Errorf("backup %s is of the instance %q: its files have the places of that one; use --instance %q", path, m.Instance, m.Instance)
 	}
-	r := &restored{about: m, files: files, snapshot: file, move: plane.Move{From: m.Address, To: m.Address, FromName: m.Node, ToName: m.Node}}
-	if f.address != "" {
-		if r.move.To, err = netip.ParseAddr(f.address); err != nil {
-			return nil, fmt.Errorf("--apiserver-advertise-address: %w", err)
-		}
-	}
-	if f.nodeName != "" {
-		r.move.ToName = f.nodeName
-	}
-	if err := r.move.Check(); err != nil {
+	r := &restored{about: m, files: files, snapshot: file}
+	if r.move, err = f.move(m); err != nil {
 		return nil, err
 	}
 	was, err := r.read(g, work, func(_ string, f artifact.File) artifact.File { return f })
@@ -177,6 +169,22 @@ func openBackup(std Streams, g *global, f restoreFlags, path, work string) (*res
 	r.cluster = cluster
 	r.bringsItself()
 	return r, nil
+}
+
+// move is what the flags change about the node of the backup. Names of nodes are in lower case, as config takes them: in
+// another spelling the node's own Node would be removed as that of a former name.
+func (f restoreFlags) move(m backup.Manifest) (plane.Move, error) {
+	move := plane.Move{From: m.Address, To: m.Address, FromName: m.Node, ToName: m.Node}
+	if f.address != "" {
+		var err error
+		if move.To, err = netip.ParseAddr(f.address); err != nil {
+			return move, fmt.Errorf("--apiserver-advertise-address: %w", err)
+		}
+	}
+	if name := strings.ToLower(strings.TrimSpace(f.nodeName)); name != "" {
+		move.ToName = name
+	}
+	return move, move.Check()
 }
 
 // bringsItself spares preflight the search for volumes whose files come with the backup. Nothing else reads the volumes of

@@ -3,19 +3,48 @@ package cli
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/slipway-k8s/slipway/phases/artifact"
+	"github.com/slipway-k8s/slipway/phases/backup"
 	"github.com/slipway-k8s/slipway/phases/config"
 	"github.com/slipway-k8s/slipway/phases/ledger"
+	"github.com/slipway-k8s/slipway/phases/plane"
 )
 
 func backupOf(files ...artifact.File) *restored {
 	return &restored{files: files, cluster: &config.Cluster{Paths: config.NewPaths("")}}
+}
+
+func TestTheMoveOfABackup(t *testing.T) {
+	address := netip.MustParseAddr
+	m := backup.Manifest{Node: "edge1", Address: address("192.0.2.1")}
+	for name, tc := range map[string]struct {
+		flags restoreFlags
+		want  plane.Move
+		err   string
+	}{
+		"as it was":                  {restoreFlags{}, plane.Move{From: m.Address, To: m.Address, FromName: "edge1", ToName: "edge1"}, ""},
+		"another address":            {restoreFlags{address: "192.0.2.2"}, plane.Move{From: m.Address, To: address("192.0.2.2"), FromName: "edge1", ToName: "edge1"}, ""},
+		"another name":               {restoreFlags{nodeName: "edge2"}, plane.Move{From: m.Address, To: m.Address, FromName: "edge1", ToName: "edge2"}, ""},
+		"its own, spelt in capitals": {restoreFlags{nodeName: " Edge1"}, plane.Move{From: m.Address, To: m.Address, FromName: "edge1", ToName: "edge1"}, ""},
+		"no address":                 {restoreFlags{address: "edge2"}, plane.Move{}, "--apiserver-advertise-address"},
+		"another family":             {restoreFlags{address: "2001:db8::1"}, plane.Move{}, "different families"},
+	} {
+		got, err := tc.flags.move(m)
+		switch {
+		case tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)):
+			t.Errorf("%s: %v, want %q", name, err, tc.err)
+		case tc.err == "" && (err != nil || got != tc.want):
+			t.Errorf("%s: %+v, %v; want %+v", name, got, err, tc.want)
+		}
+	}
 }
 
 func TestImagesOfABackupAreThoseOfAllItsPods(t *testing.T) {

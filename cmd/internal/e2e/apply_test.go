@@ -205,7 +205,7 @@ func answersAfterReturn(t *testing.T, path, before string, done <-chan struct{})
 }
 
 // killedApplyIsContinued kills an apply while a component is replaced: nothing is half written. Run again it goes on, and
-// one that was killed is taken back on demand.
+// one that was killed is taken back on demand. Until then nothing else writes files.
 func killedApplyIsContinued(t *testing.T) {
 	path := filepath.Join(manifests, "kube-scheduler.yaml")
 	kill := func(lines string) {
@@ -236,6 +236,11 @@ func killedApplyIsContinued(t *testing.T) {
 	applied(t, "scheduler: {extraArgs: [{name: v, value: '4'}]}")
 	runsWith(t, "kube-scheduler", "--v=4")
 	kill("scheduler: {extraArgs: [{name: v, value: '5'}]}")
+	for _, args := range [][]string{{"init"}, {"readdress", "--apiserver-advertise-address", "192.0.2.1"}} { // both would write over it
+		if r := slipway(t, args...); r.code != 1 || !strings.Contains(r.stderr, "an apply that was begun on ") || !strings.Contains(r.stderr, "slipway apply --take-back") {
+			t.Errorf("slipway %q beside what was interrupted: exit code %d\n%s", args, r.code, r.stderr)
+		}
+	}
 	slipway(t, "apply", "--take-back").must(t, "slipway apply --take-back")
 	runsWith(t, "kube-scheduler", "--v=4")
 	if d := slipway(t, "diff", "--config", configuration(t, "scheduler: {extraArgs: [{name: v, value: '4'}]}")); d.code != 0 {
