@@ -218,7 +218,7 @@ func (r *restored) read(g *global, work string, change func(string, artifact.Fil
 }
 
 // clearMachine refuses a machine that has a control plane, or resets it with force, if all that comes after has what it
-// needs. What lives is saved before.
+// needs. What lives is saved before; of what does not answer it is said that it is not.
 func (r *restored) clearMachine(ctx context.Context, std Streams, g *global, force bool) error {
 	paths := g.paths()
 	there, err := plane.Read(artifact.Disk{}, paths)
@@ -233,9 +233,12 @@ func (r *restored) clearMachine(ctx context.Context, std Streams, g *global, for
 		return withHint(err, "nothing was touched: bring what is missing, and run the same command again")
 	}
 	if err == nil && there.Member != nil {
-		if client, _, err := dialEtcd(ctx, there.Etcd, r.cluster.Timeouts.EtcdAPICall); err == nil {
+		report := func(text string) { fmt.Fprintln(std.Err, "  "+text) }
+		if client, _, err := dialEtcd(ctx, there.Etcd, r.cluster.Timeouts.EtcdAPICall); err != nil {
+			report("warning: the data that goes with the reset is not saved: " + err.Error())
+		} else {
 			client.Close() //nolint:errcheck // it only had to answer
-			if _, err := saveBefore(ctx, there, g.now(), func(text string) { fmt.Fprintln(std.Err, "  "+text) }); err != nil {
+			if _, err := saveBefore(ctx, there, g.now(), report); err != nil {
 				return err
 			}
 		}
