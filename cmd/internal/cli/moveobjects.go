@@ -101,7 +101,8 @@ func moveNodes(ctx context.Context, api kubeapi.API, m plane.Move, report func(k
 		switch name := n.GetName(); {
 		case name == m.ToName:
 		case name == m.FromName:
-			if err := api.Delete(ctx, kubeapi.Ref{APIVersion: "v1", Kind: "Node", Name: name}, report); err != nil {
+			err := api.Delete(ctx, kubeapi.Ref{APIVersion: "v1", Kind: "Node", Name: name}, report)
+			if err != nil && !errors.Is(err, kubeapi.ErrNotFound) { // by now, or by an attempt whose answer was lost
 				return err
 			}
 		default:

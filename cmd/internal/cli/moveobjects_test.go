@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/kubeapi"
@@ -43,6 +46,16 @@ func TestAMoveChangesTheObjectsThatAreThere(t *testing.T) {
 	}
 	if s.Object("/api/v1/nodes/edge1") != nil || s.Object("/api/v1/nodes/edge2") == nil {
 		t.Errorf("nodes: %q", s.Paths())
+	}
+	s.Refuse = func(r *http.Request) error {
+		if r.Method == http.MethodDelete {
+			return apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, "edge2")
+		}
+		return nil
+	}
+	gone := plane.Move{From: move.To, To: move.To, FromName: "edge2", ToName: "edge3"}
+	if err := moveObjects(t.Context(), env, gone); err != nil {
+		t.Errorf("a Node that goes meanwhile: %v", err)
 	}
 	if text := strings.Join(told, "\n"); !strings.Contains(text, "still look for the API server at 192.0.2.1: worker") {
 		t.Errorf("told:\n%s", text)
