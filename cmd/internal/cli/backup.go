@@ -49,6 +49,9 @@ func runBackup(ctx context.Context, std Streams, g *global, args []string, out o
 		return withHint(errors.New("etcd is external: a backup would hold this node's files and not the cluster"),
 			"save its data with slipway etcd snapshot save, and the files below "+p.Paths.Kubernetes)
 	}
+	if err := besideStandstill(artifact.Disk{}, p.Paths, g.suffix()); err != nil { // a restore of it would lack manifests
+		return err
+	}
 	path := filepath.Join(p.Paths.Backups, fmt.Sprintf("%s-%s.tar.gz", p.Member.Name, g.now().UTC().Format(stamp)))
 	if len(args) == 1 {
 		if path, err = filepath.Abs(args[0]); err != nil {

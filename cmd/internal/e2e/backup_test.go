@@ -213,7 +213,7 @@ func TestBackupRestoreAndMove(t *testing.T) {
 	}
 	n.refuse(t, "not an address of this machine", "readdress", "--apiserver-advertise-address", "10.77.0.99")
 	n.killed(t, "/var/lib/slipway/aside/etcd.yaml", "readdress", "--apiserver-advertise-address", firstAddress)
-	for _, command := range []string{"init", "apply"} {
+	for _, command := range []string{"init", "apply", "backup"} {
 		r := n.slipway(t, command)
 		if words := "a move from " + secondAddress + " to " + firstAddress + " was begun and is not finished"; r.code != 1 || !strings.Contains(r.stderr, words) {
 			t.Errorf("slipway %s beside it: exit code %d, %q; want 1 and %q", command, r.code, r.stderr, words)
