@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-k8s/slipway/phases"
 	"github.com/slipway-k8s/slipway/phases/clusteradmins"
 	"github.com/slipway-k8s/slipway/phases/config"
+	"github.com/slipway-k8s/slipway/phases/kubeapi"
 	"github.com/slipway-k8s/slipway/phases/kubeconfig/document"
 	"github.com/slipway-k8s/slipway/phases/objects"
 )
@@ -66,7 +67,11 @@ func run(ctx context.Context, env *phases.Env) error {
 func Existing(ctx context.Context, env *phases.Env) ([]config.BootstrapToken, error) {
 	ctx, cancel := objects.Within(ctx, env)
 	defer cancel()
-	secrets, err := env.API.List(ctx, Ref(""), Selector)
+	return inCluster(ctx, env.API)
+}
+
+func inCluster(ctx context.Context, api kubeapi.API) ([]config.BootstrapToken, error) {
+	secrets, err := api.List(ctx, Ref(""), Selector)
 	if err != nil {
 		return nil, err
 	}

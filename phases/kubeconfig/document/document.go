@@ -2,7 +2,9 @@
 package document
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -178,6 +180,35 @@ func Renew(data, authority, cert, key []byte) ([]byte, error) {
 	set(file, "users", user.Name, "user", map[string]any{
 		"client-certificate": nil, "client-certificate-data": cert, "client-key": nil, "client-key-data": key,
 	})
+	out, err := yaml.Marshal(file)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a kubeconfig: %w", err)
+	}
+	return out, nil
+}
+
+// Retrust returns the kubeconfig with another authority, as PEM, for each of its clusters, and all else as it was. One that
+// has it already is returned as it is, to the byte; comments of another are lost.
+func Retrust(data, authority []byte) ([]byte, error) {
+	c, err := Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Clusters) == 0 {
+		return nil, errors.New("it has no cluster")
+	}
+	if !slices.ContainsFunc(c.Clusters, func(n NamedCluster) bool {
+		return n.Cluster.CertificateAuthority != "" || !bytes.Equal(n.Cluster.CertificateAuthorityData, authority)
+	}) {
+		return data, nil
+	}
+	var file map[string]any
+	if err := yaml.Unmarshal(data, &file); err != nil {
+		return nil, fmt.Errorf("it is not a kubeconfig: %w", err)
+	}
+	for _, n := range c.Clusters {
+		set(file, "clusters", n.Name, "cluster", map[string]any{"certificate-authority": nil, "certificate-authority-data": authority})
+	}
 	out, err := yaml.Marshal(file)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a kubeconfig: %w", err)
