@@ -29,7 +29,7 @@ var rules = []rule{
 		from: []string{"./templates", "./kubeletconfig", "./phases", "./phases/config", "./phases/patch", "./phases/staticpod", "./phases/etcd",
 			"./phases/controlplane", "./phases/kubelet", "./phases/kubeconfig/...", "./phases/pki", "./phases/renewal", "./phases/preflight", "./phases/supervisor", "./phases/wait", "./phases/apply",
 			"./phases/objects", "./phases/clusteradmins", "./phases/uploadconfig", "./phases/uploadcerts", "./phases/markcontrolplane", "./phases/bootstraptoken",
-			"./phases/addon", "./phases/joincommand", "./phases/plane", "./phases/backup"},
+			"./phases/addon", "./phases/joincommand", "./phases/plane", "./phases/backup", "./phases/nodes"},
 		never: []string{"os", "os/exec", "syscall", "net/http", "golang.org/x/sys/unix"},
 		why:   "the same input gives the same bytes on any machine: read through Env.Files, act through Env.Host, take facts from config.HostFacts",
 	},
