@@ -60,8 +60,12 @@ func Requests(c *config.Cluster, now time.Time) map[string]pki.Request {
 // one file changes and no crash leaves a pair that does not belong together. A kubeconfig, which holds its key, gets a
 // fresh one of the same algorithm.
 func Renew(files artifact.Store, paths config.Paths, it Item, r pki.Request, a *pki.Authority) error {
+	chain, err := cross(files, paths, it.CA, a)
+	if err != nil {
+		return err
+	}
 	if it.KeyPath == "" {
-		return renewKubeconfig(files, it, r, a, cross(files, paths, it.CA, a))
+		return renewKubeconfig(files, it, r, a, chain)
 	}
 	key, fresh, err := keyOf(files, it)
 	if err != nil {
@@ -71,8 +75,7 @@ func Renew(files artifact.Store, paths config.Paths, it Item, r pki.Request, a *
 	if err != nil {
 		return err
 	}
-	cert = append(cert, cross(files, paths, it.CA, a)...)
-	if err := files.Put(artifact.File{Path: it.Path, Data: cert, Mode: 0o644}); err != nil || !fresh {
+	if err := files.Put(artifact.File{Path: it.Path, Data: append(cert, chain...), Mode: 0o644}); err != nil || !fresh {
 		return err
 	}
 	data, err := pki.EncodeKey(key)
@@ -131,15 +134,22 @@ func renewKubeconfig(files artifact.Store, it Item, r pki.Request, a *pki.Author
 }
 
 // cross returns the certificate by which the former authority vouches for the one that signs, while the two overlap, as
-// PEM; nil at other times.
-func cross(files artifact.Store, paths config.Paths, ca string, a *pki.Authority) []byte {
-	f, err := files.ReadFile(filepath.Join(paths.PKI, rotationFiles(ca).cross))
+// PEM; nil at other times. One that cannot be read is an error: without it, who knows only the former would be shut out.
+func cross(files artifact.Store, paths config.Paths, ca string, a *pki.Authority) ([]byte, error) {
+	path := filepath.Join(paths.PKI, rotationFiles(ca).cross)
+	f, err := files.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	certs, err := pki.ParseCertificates(f.Data)
-	if err != nil || !pki.Same(a.Key, certs[0]) {
-		return nil
+	if err != nil {
+		return nil, fmt.Errorf("reading %q: %w; remove it, and in a rotation slipway certs rotate-ca switch --authority %s makes it anew", path, err, ca)
 	}
-	return f.Data
+	if !pki.Same(a.Key, certs[0]) {
+		return nil, nil // of a rotation that is over, or of the authority that does not sign yet
+	}
+	return f.Data, nil
 }

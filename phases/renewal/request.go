@@ -83,11 +83,7 @@ func keyAt(files artifact.Store, path string, alg config.KeyAlgorithm) (key cryp
 func kubeconfigKey(files artifact.Store, put func(artifact.File) error, w kubeconfig.Wanted, c *config.Cluster) (crypto.Signer, error) {
 	f, err := files.ReadFile(w.Path)
 	if err == nil {
-		read := func(path string) ([]byte, error) {
-			f, err := files.ReadFile(path)
-			return f.Data, err
-		}
-		_, user, err := document.Load(f.Data, filepath.Dir(w.Path), read)
+		_, user, err := document.Load(f.Data, filepath.Dir(w.Path), contents(files))
 		if err != nil {
 			return nil, fmt.Errorf("kubeconfig %q: %w", w.Path, err)
 		}

@@ -1,6 +1,7 @@
 package renewal
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"errors"
@@ -85,7 +86,7 @@ func (r *Rotation) Stage() (Stage, error) {
 	return Settled, nil // prepared, and not trusted yet
 }
 
-// Prepare makes the next authority, and keeps the present one as the former. Nothing uses either yet.
+// Prepare makes the next authority, and keeps the present one as the former. Nothing uses either yet. It is for Settled.
 func (r *Rotation) Prepare(now time.Time) error {
 	a, err := pki.OpenAuthority(r.Files, r.Paths, r.CA, now)
 	if err != nil {
@@ -93,6 +94,9 @@ func (r *Rotation) Prepare(now time.Time) error {
 	}
 	if a.Key == nil {
 		return fmt.Errorf("%q is not here: an authority whose key is kept elsewhere is replaced there; bring the key to have it done here", a.KeyPath)
+	}
+	if err := r.Forget(); err != nil { // of an earlier rotation
+		return err
 	}
 	if _, err := r.certificate(r.at.nextCert); err == nil {
 		if _, err = r.private(r.at.nextKey); err == nil {
@@ -115,7 +119,8 @@ func (r *Rotation) keepFormer(a *pki.Authority) error {
 	return errors.Join(r.put(r.at.formerKey, key), r.put(r.at.formerCert, pki.EncodeCertificates(a.Certs[0])))
 }
 
-// Trust has both authorities trusted while the former signs: from Settled, or back from Switched.
+// Trust has both authorities trusted while the former signs: from Settled, or back from Switched. On the way back Forget
+// comes when all that follows from it is done.
 func (r *Rotation) Trust(now time.Time) error {
 	return r.sign(r.at.formerCert, r.at.formerKey, r.at.nextCert, now)
 }
@@ -127,7 +132,7 @@ func (r *Rotation) Switch(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if known, err := r.certificate(r.at.cross); err != nil || !known.PublicKey.(interface{ Equal(crypto.PublicKey) bool }).Equal(next.PublicKey) {
+	if known, err := r.certificate(r.at.cross); err != nil || !bytes.Equal(known.RawSubjectPublicKeyInfo, next.RawSubjectPublicKeyInfo) {
 		former, err := r.certificate(r.at.formerCert)
 		if err != nil {
 			return err
@@ -197,11 +202,7 @@ func (r *Rotation) retrust(it Item, a *pki.Authority, alone bool) error {
 	if err != nil {
 		return err
 	}
-	read := func(path string) ([]byte, error) {
-		f, err := r.Files.ReadFile(path)
-		return f.Data, err
-	}
-	_, user, err := document.Load(f.Data, filepath.Dir(it.Path), read)
+	_, user, err := document.Load(f.Data, filepath.Dir(it.Path), contents(r.Files))
 	if err != nil {
 		return err
 	}
@@ -221,12 +222,16 @@ func (r *Rotation) retrust(it Item, a *pki.Authority, alone bool) error {
 func (r *Rotation) Settle(now time.Time) error {
 	a, err := pki.OpenAuthority(r.Files, r.Paths, r.CA, now)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; where it is a stage that was interrupted, slipway certs rotate-ca switch --authority %s completes it", err, r.CA)
 	}
 	items := Survey(r.Files, r.Paths)
 	for _, it := range items {
-		if it.CA == r.CA && it.Cert != nil && it.Cert.CheckSignatureFrom(a.Certs[0]) != nil {
-			return fmt.Errorf("%q is still signed by the other authority; slipway certs rotate-ca --authority %s completes the stage", it.Path, r.CA)
+		switch {
+		case it.CA != r.CA || it.Missing:
+		case it.Err != nil:
+			return it.Err // it would be left trusting the other one
+		case it.Cert.CheckSignatureFrom(a.Certs[0]) != nil:
+			return fmt.Errorf("%q is still signed by the other authority: the stage before was interrupted; slipway certs rotate-ca --authority %s completes it", it.Path, r.CA)
 		}
 	}
 	a.Certs = a.Certs[:1]
@@ -248,12 +253,66 @@ func (r *Rotation) Settle(now time.Time) error {
 	return nil
 }
 
+// Begun reports whether files of a rotation are here. With Settled it is one that was interrupted: Prepare has not been
+// followed by Trust, or Clean has not come to its end.
+func (r *Rotation) Begun() (bool, error) {
+	for _, name := range r.at.own() {
+		if there, err := r.has(name); there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// Ended reports whether the rotation is over but for files that Clean has left: the next authority is removed first.
+func (r *Rotation) Ended() (bool, error) {
+	begun, err := r.Begun()
+	if err != nil || !begun {
+		return false, err
+	}
+	next, err := r.has(r.at.nextCert)
+	return !next && err == nil, err
+}
+
+// Returning reports whether the way back from Switched to Trusted was begun and is not over: Forget ends it.
+func (r *Rotation) Returning() (bool, error) {
+	stage, err := r.Stage()
+	if err != nil || stage != Trusted {
+		return false, err
+	}
+	return r.has(r.at.cross)
+}
+
+// Forget removes the certificate by which the former authority vouches for the next. In Trusted nothing uses it: that it
+// is there means that the way back is not over.
+func (r *Rotation) Forget() error { return r.remove(r.at.cross) }
+
 // Clean removes the files of a rotation that is over.
 func (r *Rotation) Clean() error {
-	for _, name := range []string{r.at.cross, r.at.formerKey, r.at.formerCert, r.at.nextKey, r.at.nextCert} {
-		if err := r.Files.Remove(filepath.Join(r.Paths.PKI, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range r.at.own() {
+		if err := r.remove(name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// own are the files that are there only during a rotation.
+func (at rotation) own() []string {
+	return []string{at.cross, at.formerKey, at.formerCert, at.nextKey, at.nextCert}
+}
+
+func (r *Rotation) has(name string) (bool, error) {
+	_, err := r.read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (r *Rotation) remove(name string) error {
+	if err := r.Files.Remove(filepath.Join(r.Paths.PKI, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }
@@ -334,6 +393,18 @@ func (r *Rotation) private(name string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("reading %q: %w", filepath.Join(r.Paths.PKI, name), err)
 	}
 	return key, nil
+}
+
+// Signer returns the certificate of the authority that signs.
+func (r *Rotation) Signer() (*x509.Certificate, error) { return r.certificate(r.at.cert) }
+
+// Bundle returns what is trusted now, as PEM: the contents of the authority's own file.
+func (r *Rotation) Bundle() ([]byte, error) {
+	certs, err := r.certificates(r.at.cert)
+	if err != nil {
+		return nil, err
+	}
+	return pki.EncodeCertificates(certs...), nil
 }
 
 // OwnPath is the authority's own file.

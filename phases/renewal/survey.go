@@ -79,14 +79,10 @@ func Survey(files artifact.Store, paths config.Paths) []Item {
 		}
 		items = kept
 	}
-	read := func(path string) ([]byte, error) {
-		f, err := files.ReadFile(path)
-		return f.Data, err
-	}
 	for _, s := range kubeconfig.Table() {
 		it := Item{Name: s.File, Path: paths.Kubeconfig(s.File), CA: "ca", Pods: users(s.File)}
 		it.look(files, func(data []byte) ([]*x509.Certificate, error) {
-			_, user, err := document.Load(data, filepath.Dir(it.Path), read)
+			_, user, err := document.Load(data, filepath.Dir(it.Path), contents(files))
 			if err != nil {
 				return nil, err
 			}
@@ -98,6 +94,14 @@ func Survey(files artifact.Store, paths config.Paths) []Item {
 		items = append(items, it)
 	}
 	return items
+}
+
+// contents returns how a kubeconfig's reader gets at the files that it names.
+func contents(files artifact.Store) func(path string) ([]byte, error) {
+	return func(path string) ([]byte, error) {
+		f, err := files.ReadFile(path)
+		return f.Data, err
+	}
 }
 
 func (it *Item) look(files artifact.Store, parse func([]byte) ([]*x509.Certificate, error)) {
