@@ -39,8 +39,9 @@ func (f *clusterFile) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.dir, "cert-dir", "", "`DIRECTORY` of the certificates; default: where the running cluster has them")
 }
 
-// registerRoot adds the flag of commands that also work on a tree of files.
-func (f *clusterFile) registerRoot(flags *pflag.FlagSet) {
+// registerWithRoot is register for commands that also work on a tree of files.
+func (f *clusterFile) registerWithRoot(flags *pflag.FlagSet) {
+	f.register(flags)
 	flags.StringVar(&f.root, "root", "", "work on what init --root wrote below `DIRECTORY`, restart nothing")
 }
 
@@ -92,8 +93,7 @@ func newCheckExpiration(std Streams, g *global) *cobra.Command {
 			return runCheckExpiration(std.Out, pki.Expirations(read, paths), g.now(), out)
 		},
 	}
-	f.register(cmd.Flags())
-	f.registerRoot(cmd.Flags())
+	f.registerWithRoot(cmd.Flags())
 	out.register(cmd.Flags(), "text", "json", "yaml")
 	return cmd
 }

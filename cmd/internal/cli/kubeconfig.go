@@ -36,8 +36,7 @@ func newKubeconfigUser(std Streams, g *global) *cobra.Command {
 		Example: "  slipway kubeconfig user --client-name alice --org developers --validity-period 720h >alice.conf",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runKubeconfigUser(cmd, std, g, f) },
 	}
-	f.cluster.register(cmd.Flags())
-	f.cluster.registerRoot(cmd.Flags())
+	f.cluster.registerWithRoot(cmd.Flags())
 	cmd.Flags().StringVar(&f.name, "client-name", "", "`NAME` of the user, the certificate's common name")
 	cmd.Flags().StringSliceVar(&f.groups, "org", nil, "`GROUPS` of the user, the certificate's organizations")
 	cmd.Flags().StringVar(&f.token, "token", "", "`TOKEN` to use instead of a certificate")

@@ -44,8 +44,7 @@ func newRenew(std Streams, g *global) *cobra.Command {
 		ValidArgsFunction: cobra.FixedCompletions(append([]string{"all"}, renewal.Names()...), cobra.ShellCompDirectiveNoFileComp),
 		RunE:              func(cmd *cobra.Command, args []string) error { return runRenew(cmd, std, g, f, args) },
 	}
-	f.cluster.register(cmd.Flags())
-	f.cluster.registerRoot(cmd.Flags())
+	f.cluster.registerWithRoot(cmd.Flags())
 	cmd.Flags().BoolVar(&f.preview, "dry-run", false, "print what would be done, and do nothing")
 	return cmd
 }
