@@ -54,16 +54,11 @@ func runRenew(cmd *cobra.Command, std Streams, g *global, f renewFlags, names []
 	if err != nil {
 		return err
 	}
-	items, err := chosen(renewal.Survey(artifact.Disk{Root: f.cluster.root}, paths), names)
-	if err != nil {
+	if err := renewable(names); err != nil {
 		return err
 	}
 	if !f.preview && f.cluster.root == "" && os.Geteuid() != 0 {
 		return withHint(errors.New("certs renew must run as root"), "--dry-run shows what it would do")
-	}
-	var requests map[string]pki.Request
-	if cluster != nil {
-		requests = renewal.Requests(cluster, g.now())
 	}
 	disk, release := artifact.Store(artifact.Disk{Root: f.cluster.root}), func() {}
 	if !f.preview {
@@ -73,6 +68,14 @@ func runRenew(cmd *cobra.Command, std Streams, g *global, f renewFlags, names []
 	}
 	defer release()
 	overlay := artifact.NewOverlay(disk)
+	items, err := chosen(renewal.Survey(overlay, paths), names) // under the lock: another run may just have issued them
+	if err != nil {
+		return err
+	}
+	var requests map[string]pki.Request
+	if cluster != nil {
+		requests = renewal.Requests(cluster, g.now())
+	}
 	if err := renewItems(overlay, paths, items, requests, g.now()); err != nil {
 		return err
 	}
@@ -95,22 +98,30 @@ func runRenew(cmd *cobra.Command, std Streams, g *global, f renewFlags, names []
 		return nil
 	}
 	if err := restartUsers(cmd.Context(), g.supervisor(), paths, podsOf(items), std.Err); err != nil {
-		return withHint(err, "the certificates are renewed; slipway restart POD takes a pod's new ones into use")
+		return withHint(err, "the certificates are renewed; to take a pod's into use: slipway restart POD"+g.suffix())
 	}
 	return nil
 }
 
-// chosen returns the items of these names. Of "all" those are left out that are not there.
-func chosen(items []renewal.Item, names []string) ([]renewal.Item, error) {
-	all := slices.Contains(names, "all")
-	if all && len(names) > 1 {
-		return nil, errors.New("all means every certificate: give no further names with it")
+// renewable refuses names that are no certificate's.
+func renewable(names []string) error {
+	if slices.Contains(names, "all") {
+		if len(names) > 1 {
+			return errors.New("all means every certificate: give no further names with it")
+		}
+		return nil
 	}
 	for _, name := range names {
-		if !all && !slices.Contains(renewal.Names(), name) {
-			return nil, unknownCertificate(name)
+		if !slices.Contains(renewal.Names(), name) {
+			return unknownCertificate(name)
 		}
 	}
+	return nil
+}
+
+// chosen returns the items of these names, which are renewable. Of "all" those are left out that are not there.
+func chosen(items []renewal.Item, names []string) ([]renewal.Item, error) {
+	all := slices.Contains(names, "all")
 	var out []renewal.Item
 	var errs []error
 	for _, it := range items {
@@ -146,6 +157,9 @@ func unknownCertificate(name string) error {
 // openFiles returns the disk under the lock that keeps other runs away, recorded where slipway has a ledger.
 func openFiles(root string, paths config.Paths) (artifact.Store, func(), error) {
 	disk := artifact.Disk{Root: root}
+	if root != "" && !exists(root) {
+		return nil, nil, fmt.Errorf("--root: the directory %q is not there: slipway init --root makes it", root)
+	}
 	if exists(filepath.Join(root, paths.Ledger)) {
 		book, err := openBook(root, paths)
 		if err != nil {
