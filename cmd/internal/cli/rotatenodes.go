@@ -14,6 +14,8 @@ const nodeSteps = `for each worker NAME, print a kubeconfig here; it is a secret
   slipway kubeconfig user --client-name system:node:NAME --org system:nodes >NAME.conf
 on the worker, put it in the place of /etc/kubernetes/kubelet.conf, and this node's ca.crt in that of /etc/kubernetes/pki/ca.crt, then:
   rm -f /var/lib/kubelet/pki/kubelet-client-*.pem && systemctl restart kubelet
+and once /var/lib/kubelet/pki/kubelet-client-current.pem is there:
+  sed -i -E 's#client-(certificate|key)-data:.*#client-\1: /var/lib/kubelet/pki/kubelet-client-current.pem#' /etc/kubernetes/kubelet.conf
 on a control-plane node, carry the authority's files over and take it to the same stage with: slipway certs rotate-ca
 a node that is gone for good: kubectl delete node NAME`
 
