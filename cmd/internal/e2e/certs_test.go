@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -212,8 +211,9 @@ type poller struct {
 	last    error
 }
 
-// poll takes a kubeconfig's contents as they are now.
-func poll(t *testing.T, path string) *poller {
+// clientOf returns an HTTP client with what a kubeconfig holds now, and the server that it names. Each request is a
+// connection of its own, and shows anew whom the client trusts and who trusts it.
+func clientOf(t *testing.T, path string) (*http.Client, string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -229,7 +229,14 @@ func poll(t *testing.T, path string) *poller {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(cluster.CertificateAuthorityData)
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}}
+	return &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}}, cluster.Server
+}
+
+// poll takes a kubeconfig's contents as they are now.
+func poll(t *testing.T, path string) *poller {
+	t.Helper()
+	client, server := clientOf(t, path)
 	p := &poller{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() { // ended by end, which waits for it
 		defer close(p.done)
@@ -243,7 +250,7 @@ func poll(t *testing.T, path string) *poller {
 			case <-ticker.C:
 			}
 			p.asked++
-			resp, err := client.Get(cluster.Server + "/api/v1/namespaces/kube-system")
+			resp, err := client.Get(server + "/api/v1/namespaces/kube-system")
 			if err == nil {
 				resp.Body.Close()
 				if resp.StatusCode != http.StatusOK {
@@ -269,50 +276,4 @@ func (p *poller) end(t *testing.T, what string, limit time.Duration) {
 	if p.longest > limit || p.asked == 0 {
 		t.Errorf("%s: no answer for %v, of %d requests %d failed; the last error: %v", what, p.longest, p.asked, p.failed, p.last)
 	}
-}
-
-// TestRotateAuthorities replaces the cluster's authority while a client that knows only the former one goes on, up to
-// the end of the overlap.
-func TestRotateAuthorities(t *testing.T) {
-	initialised(t)
-	eventually(t, time.Minute, "the control plane", healthy(t, controlPlane...))
-	former := onDisk(t, "/etc/kubernetes/pki/ca.crt")
-	saved, err := os.ReadFile("/etc/kubernetes/super-admin.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	outside := filepath.Join(t.TempDir(), "outside.conf")
-	if err := os.WriteFile(outside, saved, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	asOutside := func() result {
-		return run(t, time.Minute, program("kubectl"), "--kubeconfig", outside, "--cache-dir", t.TempDir(), "get", "namespaces")
-	}
-	p := poll(t, outside)
-	for _, stage := range []string{"begin", "switch"} {
-		r := slipway(t, "certs", "rotate-ca", stage).must(t, "slipway certs rotate-ca "+stage)
-		t.Logf("%s took %v\n%s%s", stage, r.took.Round(time.Millisecond), r.stderr, r.stdout)
-	}
-	p.end(t, "begin and switch, to a client that knows the former authority", time.Minute) // one restart of the API server
-	next := onDisk(t, "/etc/kubernetes/pki/ca.crt")
-	if next.Equal(former) || servedAt(t, "127.0.0.1:6443").CheckSignatureFrom(next) != nil {
-		t.Error("the API server does not serve what the next authority signed")
-	}
-	asOutside().must(t, "kubectl with the former authority, in the overlap")
-	eventually(t, time.Minute, "health", healthy(t, controlPlane...))
-	clusterAnswers(t)
-	eventually(t, 30*time.Second, "both authorities for pods", func() string {
-		text := superKubectl(t, "-n", "kube-system", "get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}").stdout
-		if strings.Count(text, "BEGIN CERTIFICATE") != 2 {
-			return text
-		}
-		return ""
-	})
-	r := slipway(t, "certs", "rotate-ca", "finish").must(t, "slipway certs rotate-ca finish")
-	t.Logf("finish took %v\n%s%s", r.took.Round(time.Millisecond), r.stderr, r.stdout)
-	if r := asOutside(); r.code == 0 {
-		t.Error("a client with a certificate of the former authority is still let in")
-	}
-	clusterAnswers(t)
-	slipway(t, "diff").must(t, "slipway diff after the rotation")
 }

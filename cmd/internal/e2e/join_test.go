@@ -97,6 +97,7 @@ func TestJoin(t *testing.T) {
 		{"service", serviceAnswers},
 		{"logs and exec", logsAndExecReachTheWorker},
 		{"static pods", workersStaticPodsShow},
+		{"rotate-ca", workerSurvivesRotation},
 		{"again", workerLeavesAndJoinsAgain},
 	}
 	for _, step := range steps {
@@ -318,6 +319,40 @@ spec:
 			return c.control.kubectl(t, "get", "pod", pod, "--ignore-not-found", "-o", "name").stdout
 		})
 	}
+}
+
+// workerSurvivesRotation replaces the cluster's authority: the kubelet goes on as it is until the former one is dropped,
+// which is refused until it has been given what slipway prints for it, by the words of docs/operations.md. That a machine
+// joins with the next authority is shown by the step after this.
+func workerSurvivesRotation(t *testing.T, c *cluster) {
+	node := c.worker.hostname
+	r := c.control.run(t, "slipway", "certs", "rotate-ca").must(t, "slipway certs rotate-ca")
+	t.Logf("rotate-ca took %v\n%s%s", r.took.Round(time.Millisecond), r.stderr, r.stdout)
+	c.control.kubectl(t, "logs", "deployment/tide").must(t, "kubectl logs, in the overlap")
+	refused := c.control.run(t, "slipway", "certs", "rotate-ca", "finish")
+	if refused.code != 1 || !strings.Contains(refused.stderr, "workers "+node) {
+		t.Fatalf("finish: exit code %d\n%s%s", refused.code, refused.stdout, refused.stderr)
+	}
+	conf := c.control.run(t, "slipway", "kubeconfig", "user", "--client-name", "system:node:"+node, "--org", "system:nodes").must(t, "slipway kubeconfig user").stdout
+	ca := c.control.run(t, "cat", "/etc/kubernetes/pki/ca.crt").must(t, "reading the authorities").stdout
+	c.worker.put(t, "/etc/kubernetes/kubelet.conf", conf)
+	c.worker.put(t, "/etc/kubernetes/pki/ca.crt", ca)
+	c.worker.run(t, "sh", "-ec", "rm -f /var/lib/kubelet/pki/kubelet-client-*.pem && systemctl restart kubelet").must(t, "restarting the kubelet")
+	eventually(t, time.Minute, "the kubelet's new certificate", func() string {
+		return c.worker.run(t, "sh", "-c", "test -e /var/lib/kubelet/pki/kubelet-client-current.pem || echo it is not there").stdout
+	})
+	c.worker.run(t, "sed", "-i", "-E", `s#client-(certificate|key)-data:.*#client-\1: /var/lib/kubelet/pki/kubelet-client-current.pem#`, "/etc/kubernetes/kubelet.conf").must(t, "naming the certificate")
+	for _, pods := range []string{"daemonset/kube-proxy", "deployment/coredns"} {
+		c.control.kubectl(t, "-n", "kube-system", "rollout", "restart", pods).must(t, "restarting "+pods)
+		c.control.kubectl(t, "-n", "kube-system", "rollout", "status", pods, "--timeout=90s").must(t, "waiting for "+pods)
+	}
+	r = c.control.run(t, "slipway", "certs", "rotate-ca", "finish").must(t, "slipway certs rotate-ca finish")
+	t.Logf("finish took %v\n%s%s", r.took.Round(time.Millisecond), r.stderr, r.stdout)
+	checkCertificate(t, c)
+	c.worker.run(t, "systemctl", "restart", "kubelet").must(t, "restarting the kubelet, whose kubelet.conf names its certificate")
+	c.control.kubectl(t, "wait", "--for=condition=Ready", "node/"+node, "--timeout=60s").must(t, "waiting for the worker")
+	logsAndExecReachTheWorker(t, c)
+	serviceAnswers(t, c)
 }
 
 // workerLeavesAndJoinsAgain takes the worker out as kubeadm's users do, and in again with a line of its own.
