@@ -104,7 +104,9 @@ func TestPublishWithout(t *testing.T) {
 	if _, _, err := run(t, s, start, token("aaaaaa", "signing")); err != nil {
 		t.Fatal(err)
 	}
-	s.Update(t, infoPath, "somebody", func(o *unstructured.Unstructured) { unstructured.SetNestedField(o.Object, "kind: Confetti", "data", "kubeconfig") })
+	s.Update(t, infoPath, "somebody", func(o *unstructured.Unstructured) {
+		unstructured.SetNestedField(o.Object, "kind: Confetti", "data", "kubeconfig")
+	})
 	if _, err := publish(t, s, "next", start); err == nil || !strings.Contains(err.Error(), `ConfigMap kube-public/cluster-info: its kubeconfig: it is not a kubeconfig: its kind is "Confetti"`) ||
 		!strings.Contains(err.Error(), "slipway init phase bootstrap-token makes it anew") {
 		t.Errorf("with a damaged one: %v", err)

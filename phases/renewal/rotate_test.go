@@ -245,6 +245,69 @@ func copyTo(t *testing.T, from *artifact.Overlay, to artifact.Disk) (int, error)
 	return len(changes), nil
 }
 
+// What cannot be read would go on trusting, or being signed by, the authority that goes.
+func TestRotationStopsAtWhatIsDamaged(t *testing.T) {
+	c := cluster()
+	files := made(t, c, birth)
+	r := renewal.NewRotation("ca", files, c.Paths)
+	for _, s := range steps()[:2] {
+		if err := s.do(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage := func(path string) (mend func()) {
+		f, err := files.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := f
+		damaged.Data = []byte("damaged")
+		if err := files.Put(damaged); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := files.Put(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mend := damage("/etc/kubernetes/scheduler.conf")
+	if err := r.Settle(later); err == nil || !strings.Contains(err.Error(), `reading "/etc/kubernetes/scheduler.conf"`) {
+		t.Errorf("settling with a damaged kubeconfig: %v", err)
+	}
+	mend()
+	key, err := files.ReadFile("/etc/kubernetes/pki/ca-former.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := files.ReadFile("/etc/kubernetes/pki/ca.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := files.Put(artifact.File{Path: own.Path, Data: key.Data, Mode: 0o600, Secret: true}); err != nil { // as when switch ends between two files
+		t.Fatal(err)
+	}
+	if err := r.Settle(later); err == nil || !strings.Contains(err.Error(), "slipway certs rotate-ca switch --authority ca completes it") {
+		t.Errorf("settling half of a stage: %v", err)
+	}
+	if err := r.Switch(later); err != nil {
+		t.Errorf("completing it: %v", err)
+	}
+	mend = damage("/etc/kubernetes/pki/ca-cross.crt")
+	a, err := pki.OpenAuthority(files, c.Paths, "ca", later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	it := renewal.Survey(files, c.Paths)[0]
+	if err := renewal.Renew(files, c.Paths, it, pki.RequestLike(it.Cert, later), a); err == nil || !strings.Contains(err.Error(), `reading "/etc/kubernetes/pki/ca-cross.crt"`) {
+		t.Errorf("renewing without the certificate by which the former authority vouches: %v", err)
+	}
+	mend()
+	if err := r.Settle(later); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSigningManifest(t *testing.T) {
 	const manifest = "    - --cluster-signing-cert-file=/etc/kubernetes/pki/ca.crt\n    - --cluster-signing-key-file=/etc/kubernetes/pki/ca.key\n"
 	r := renewal.NewRotation("ca", nil, config.NewPaths(""))
