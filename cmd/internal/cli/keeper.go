@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -206,15 +207,16 @@ func (k *keeper) restart(ctx context.Context, items []renewal.Item, owns func(st
 			return nil
 		}
 		pod := left[0]
-		done[pod] = true // once for each look: what does not become well by a restart needs somebody
 		if why := renewal.MayRestart(pod, pods, stale); why != "" {
-			return errors.Join(errHeld, errors.New(pod+" uses an old certificate and is not restarted: "+why))
+			return fmt.Errorf("%w: %s uses an old certificate and is not restarted: %s", errHeld, pod, why)
 		}
-		if release == nil { // init, apply and certs renew restart pods themselves
+		if release == nil { // init, apply, certs renew and certs rotate-ca restart pods themselves
 			if release, err = ledger.Lock("", k.paths.InitLock); err != nil {
 				return err
 			}
+			continue // one of them may have restarted it just now
 		}
+		done[pod] = true // once for each look: what does not become well by a restart needs somebody
 		if err := restartUsers(ctx, k.client, k.paths, []string{pod}, logWriter{k.log}); err != nil {
 			return err
 		}
