@@ -172,9 +172,13 @@ func (r *Rotation) sign(signerCert, signerKey, otherCert string, now time.Time) 
 	return r.reissue(now)
 }
 
-// reissue renews what the authority has not signed itself, and has every kubeconfig trust what is trusted now.
+// reissue renews what the authority has not signed itself, and completes the rest.
 func (r *Rotation) reissue(now time.Time) error {
 	a, err := pki.OpenAuthority(r.Files, r.Paths, r.CA, now)
+	if err != nil {
+		return err
+	}
+	chain, err := cross(r.Files, r.Paths, r.CA, a)
 	if err != nil {
 		return err
 	}
@@ -186,8 +190,8 @@ func (r *Rotation) reissue(now time.Time) error {
 			return it.Err
 		case it.Cert.CheckSignatureFrom(a.Certs[0]) != nil:
 			err = Renew(r.Files, r.Paths, it, pki.RequestLike(it.Cert, now), a)
-		case it.KeyPath == "":
-			err = r.retrust(it, a, false)
+		default:
+			err = r.complete(it, a, chain)
 		}
 		if err != nil {
 			return fmt.Errorf("issuing %s: %w", it.Name, err)
@@ -196,8 +200,13 @@ func (r *Rotation) reissue(now time.Time) error {
 	return nil
 }
 
-// retrust puts the authority's certificates into a kubeconfig. alone leaves of its client's certificates the first.
-func (r *Rotation) retrust(it Item, a *pki.Authority, alone bool) error {
+// complete has an item that the authority has signed be followed by the chain, and by nothing where that is nil: a Settle
+// that was taken back has cut it off. A kubeconfig also gets the authority's certificates.
+func (r *Rotation) complete(it Item, a *pki.Authority, chain []byte) error {
+	cert := append(pki.EncodeCertificates(it.Cert), chain...)
+	if it.KeyPath != "" {
+		return r.Files.Put(artifact.File{Path: it.Path, Data: cert, Mode: 0o644})
+	}
 	f, err := r.Files.ReadFile(it.Path)
 	if err != nil {
 		return err
@@ -205,10 +214,6 @@ func (r *Rotation) retrust(it Item, a *pki.Authority, alone bool) error {
 	_, user, err := document.Load(f.Data, filepath.Dir(it.Path), contents(r.Files))
 	if err != nil {
 		return err
-	}
-	cert := user.User.ClientCertificateData
-	if alone {
-		cert = pki.EncodeCertificates(it.Cert)
 	}
 	data, err := document.Renew(f.Data, a.CertPEM(), cert, user.User.ClientKeyData)
 	if err != nil {
@@ -239,14 +244,10 @@ func (r *Rotation) Settle(now time.Time) error {
 		return err
 	}
 	for _, it := range items {
-		switch {
-		case it.CA != r.CA || it.Cert == nil:
-		case it.KeyPath == "":
-			err = r.retrust(it, a, true)
-		default:
-			err = r.Files.Put(artifact.File{Path: it.Path, Data: pki.EncodeCertificates(it.Cert), Mode: 0o644})
+		if it.CA != r.CA || it.Missing {
+			continue
 		}
-		if err != nil {
+		if err := r.complete(it, a, nil); err != nil {
 			return fmt.Errorf("completing %s: %w", it.Name, err)
 		}
 	}

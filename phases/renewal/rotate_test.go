@@ -127,6 +127,35 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestSettleIsTakenBack: who knows only the former authority accepts again what is served, and is accepted.
+func TestSettleIsTakenBack(t *testing.T) {
+	c := cluster()
+	files := made(t, c, birth)
+	r := renewal.NewRotation("ca", files, c.Paths)
+	path := "/etc/kubernetes/pki/apiserver.crt"
+	former, formerLeaf := certificatesIn(t, files, r.OwnPath()), certificatesIn(t, files, path)
+	for _, s := range []step{steps()[0], steps()[1], steps()[2], steps()[1]} {
+		if err := s.do(r); err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+	}
+	if !accepts(former, certificatesIn(t, files, path), later) || !accepts(certificatesIn(t, files, r.OwnPath()), formerLeaf, later) {
+		t.Error("it is shut out")
+	}
+	f, err := files.ReadFile("/etc/kubernetes/scheduler.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, user, err := document.Load(f.Data, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := pki.ParseCertificates(user.User.ClientCertificateData)
+	if err != nil || !accepts(former, shown, later) {
+		t.Errorf("an API server that knows only the former authority does not accept the scheduler: %v", err)
+	}
+}
+
 // TestRotationIsUndone: back from any stage, the authority is byte for byte what it was.
 func TestRotationIsUndone(t *testing.T) {
 	c := cluster()
