@@ -25,8 +25,9 @@ type Node struct {
 	ControlPlane bool
 	// Alive: the controller manager does not miss its reports.
 	Alive bool
-	// Certified: its kubelet was given a client certificate that the authority signed, so that it also trusts what serves
-	// the API. That is known for an hour: then the controller manager removes the request with the certificate.
+	// Certified: its kubelet was given a client certificate that the authority signed. That is known for an hour: then the
+	// controller manager removes the request with the certificate. It does not tell what the kubelet trusts: one that
+	// renewed by itself, while both authorities were trusted, may know the former one only. See Silent.
 	Certified bool
 }
 

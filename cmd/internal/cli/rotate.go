@@ -115,7 +115,7 @@ func runRotate(cmd *cobra.Command, std Streams, g *global, f rotateFlags, s rota
 		r := newRotator(name, disk, paths, g, std)
 		r.force = f.force
 		if live {
-			r.cluster = func() (kubeapi.API, string, error) { return toldCluster(disk, paths, std.Err) }
+			r.cluster = func() (kubeapi.API, string, error) { return rotatedCluster(disk, paths) }
 			r.restart = func(ctx context.Context, pods []string) error {
 				return restartUsers(ctx, g.supervisor(), paths, pods, std.Err)
 			}
@@ -156,12 +156,11 @@ func explainRotation(cmd *cobra.Command, g *global, name string, after []string,
 	return withHint(full, hint)
 }
 
-// toldCluster returns this node's API server, and the node's name. Without a control plane here there is none to tell.
-func toldCluster(disk artifact.Store, paths config.Paths, progress io.Writer) (kubeapi.API, string, error) {
+// rotatedCluster returns this node's API server, and the node's name.
+func rotatedCluster(disk artifact.Store, paths config.Paths) (kubeapi.API, string, error) {
 	n, err := apply.OnDisk(disk, paths)
 	if errors.Is(err, apply.ErrNoControlPlane) {
-		fmt.Fprintf(progress, "%v: no API server is told of the authority, and no nodes are looked at\n", err)
-		return kubeapi.Narrator{}, "", nil
+		return kubeapi.Narrator{}, "", nil // files alone: there is nobody to tell, and no node to look at
 	}
 	if err != nil {
 		return nil, "", err
