@@ -404,7 +404,11 @@ func TestFinishLooksAtWorkers(t *testing.T) {
 	}
 	d.told(2)
 
-	d.certify()
+	d.certify() // it may still trust the former authority alone, and then falls silent
+	certified := d.rotator("ca", artifact.Disk{Root: d.root})
+	certified.patience = 100 * time.Millisecond
+	d.refused(certified.finish(t.Context()), "dock: both are trusted again")
+	d.told(2)
 	stop := d.report()
 	d.must("ca", (*rotator).finish)
 	stop()
