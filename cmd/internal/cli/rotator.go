@@ -18,8 +18,9 @@ import (
 
 // rotator takes one authority through its stages on this node.
 //
-//	a stage: files ─► restarts ─► nodes report ─► cluster-info ─► what marks the stage as not done is removed
-//	                              (where one is dropped)
+//	a stage: files ─► restarts ─► (nodes report) ─► cluster-info ─► (what the API server tells others) ─► mark of the stage removed
+//
+// What is in brackets comes where an authority is dropped.
 //
 // Each part may be repeated, and a stage that was interrupted is repeated from its first.
 type rotator struct {
@@ -218,7 +219,10 @@ func (r *rotator) drop(ctx context.Context, others []nodes.Node, back func(conte
 		return err
 	}
 	if len(silent) == 0 {
-		return r.publish(ctx)
+		if err := r.publish(ctx); err != nil {
+			return err
+		}
+		return r.retract(ctx)
 	}
 	if err := back(ctx); err != nil {
 		return fmt.Errorf("%w, and bringing the overlap back failed: %w", shutOut(silent), err)
@@ -306,6 +310,20 @@ func (r *rotator) publish(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("the files here are done, and joining machines are not told what to trust: %w; slipway status%s tells how the API server is", err, r.suffix)
+	}
+	return nil
+}
+
+// retract has the API server tell others no more to trust the authority that was dropped.
+func (r *rotator) retract(ctx context.Context) error {
+	if r.CA == "etcd-ca" {
+		return nil // only etcd's clients and members know it
+	}
+	err := r.ask(ctx, func(ctx context.Context, api kubeapi.API, _ string) error {
+		return r.Retract(ctx, api, func(report kubeapi.Report) { r.progress(report.Text) })
+	})
+	if err != nil {
+		return fmt.Errorf("the files here are done, and aggregated API servers are still told to trust the authority that was dropped: %w; slipway status%s tells how the API server is", err, r.suffix)
 	}
 	return nil
 }

@@ -15,9 +15,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/slipway-k8s/slipway/phases/pki"
 )
 
 const clusterCA = "/etc/kubernetes/pki/ca.crt"
@@ -148,6 +151,7 @@ func undoGoesBackToTheStart(t *testing.T, r *rotation) {
 	clusterInfoIsSigned(t)
 	stage(t, r.outside, "undo")
 	clusterInfoIsSigned(t)
+	othersTrust(t, "client-ca-file", clusterCA, 1)
 	r.asOutside(t).must(t, "kubectl with the former authority, after both stages were undone")
 	r.worker.reports(t)
 	eventually(t, time.Minute, "health", healthy(t, controlPlane...))
@@ -169,6 +173,7 @@ func finishDropsTheFormer(t *testing.T, r *rotation) {
 	if o := r.asOutside(t); o.code == 0 {
 		t.Error("a client with a certificate of the former authority is still let in")
 	}
+	othersTrust(t, "client-ca-file", clusterCA, 1)
 	r.worker.reports(t)
 	r.worker.stop()
 	superKubectl(t, "delete", "node", "pier").must(t, "kubectl delete node")
@@ -213,18 +218,36 @@ func etcdAuthority(t *testing.T, _ *rotation) {
 
 func frontProxyAuthority(t *testing.T, _ *rotation) {
 	allStages(t, "front-proxy-ca", "/etc/kubernetes/pki/front-proxy-ca.crt", func(trusted int) {
-		// What aggregated API servers read. The API server writes it soon after its start.
-		eventually(t, time.Minute, "what aggregated API servers trust", func() string {
-			text := superKubectl(t, "-n", "kube-system", "get", "configmap", "extension-apiserver-authentication", "-o", "jsonpath={.data.requestheader-client-ca-file}").stdout
-			file, err := os.ReadFile("/etc/kubernetes/pki/front-proxy-ca.crt")
-			if err != nil {
-				return err.Error()
+		othersTrust(t, "requestheader-client-ca-file", "/etc/kubernetes/pki/front-proxy-ca.crt", trusted)
+	})
+}
+
+// othersTrust checks what aggregated API servers, the controller manager and the scheduler are told to trust: what is in
+// the file, so many certificates, and nothing else. The API server writes it soon after its start.
+func othersTrust(t *testing.T, key, file string, trusted int) {
+	t.Helper()
+	eventually(t, time.Minute, "what others are told to trust", func() string {
+		told, err := pki.ParseCertificates([]byte(superKubectl(t, "-n", "kube-system", "get", "configmap", "extension-apiserver-authentication", "-o", "jsonpath={.data."+key+"}").stdout))
+		if err != nil {
+			return err.Error()
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err.Error()
+		}
+		want, err := pki.ParseCertificates(data)
+		if err != nil {
+			return err.Error()
+		}
+		if len(told) != trusted || len(want) != trusted {
+			return fmt.Sprintf("%d certificates are told, %d in the file, %d wanted", len(told), len(want), trusted)
+		}
+		for _, c := range want {
+			if !slices.ContainsFunc(told, c.Equal) {
+				return fmt.Sprintf("the one with serial %x is not told", c.SerialNumber)
 			}
-			if strings.Count(string(file), "BEGIN CERTIFICATE") != trusted || !strings.Contains(text, strings.TrimSpace(string(file))) {
-				return fmt.Sprintf("%d authorities wanted; the file:\n%s\nthe cluster:\n%s", trusted, file, text)
-			}
-			return ""
-		})
+		}
+		return ""
 	})
 }
 
