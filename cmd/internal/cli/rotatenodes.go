@@ -21,7 +21,8 @@ a node that is gone for good: kubectl delete node NAME`
 
 // tryIt is what else can be done about nodes of which nothing is known.
 const tryIt = `
-a certificate is seen for an hour after it was signed; --force tries it, and brings the overlap back where a node that is alive falls silent`
+a certificate is seen for an hour after it was signed, and never that of a control-plane node without a kubelet
+--force tries it, and brings the overlap back where a node that is alive falls silent`
 
 // others returns the other nodes of the cluster, with regard to the authority that signs. Only the cluster's own authority
 // concerns them.
