@@ -350,7 +350,12 @@ func workerSurvivesRotation(t *testing.T, c *cluster) {
 	t.Logf("finish took %v\n%s%s", r.took.Round(time.Millisecond), r.stderr, r.stdout)
 	checkCertificate(t, c)
 	c.worker.run(t, "systemctl", "restart", "kubelet").must(t, "restarting the kubelet, whose kubelet.conf names its certificate")
-	c.control.kubectl(t, "wait", "--for=condition=Ready", "node/"+node, "--timeout=60s").must(t, "waiting for the worker")
+	eventually(t, time.Minute, "the kubelet that started again", func() string { // its Node is Ready all the time
+		if r := c.control.kubectl(t, "logs", "deployment/tide"); r.code != 0 {
+			return r.stderr
+		}
+		return ""
+	})
 	logsAndExecReachTheWorker(t, c)
 	serviceAnswers(t, c)
 }
