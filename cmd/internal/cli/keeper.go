@@ -129,8 +129,13 @@ func (k *keeper) renew(ctx context.Context) ([]renewal.Item, func(string) bool, 
 	if !slices.ContainsFunc(items, func(it renewal.Item) bool { return owns(it.Path) }) {
 		return nil, nil, nil
 	}
-	if tasks := k.plan(items, owns); len(tasks) > 0 {
-		if err := k.issue(ctx, tasks); err != nil {
+	tasks, held := k.plan(items, owns)
+	for _, text := range held {
+		k.log.Warn(text)
+		k.events.Record(event.Event{Type: event.Warning, Reason: event.NotRenewed, Message: text})
+	}
+	if len(tasks) > 0 {
+		if err := k.issue(ctx, owns); err != nil {
 			return nil, nil, err
 		}
 		items = renewal.Survey(artifact.Disk{}, k.paths)
@@ -139,24 +144,22 @@ func (k *keeper) renew(ctx context.Context) ([]renewal.Item, func(string) bool, 
 	return items, owns, nil
 }
 
-func (k *keeper) plan(items []renewal.Item, owns func(string) bool) []renewal.Task {
+// plan returns what is due, and why what is due cannot be renewed here.
+func (k *keeper) plan(items []renewal.Item, owns func(string) bool) (tasks []renewal.Task, held []string) {
 	now := k.now()
-	tasks, held := renewal.Plan(items, owns, func(name string) (*pki.Authority, error) {
+	return renewal.Plan(items, owns, func(name string) (*pki.Authority, error) {
 		return pki.OpenAuthority(artifact.Disk{}, k.paths, name, now)
 	}, now)
-	for _, text := range held {
-		k.log.Warn(text)
-		k.events.Record(event.Event{Type: event.Warning, Reason: event.NotRenewed, Message: text})
-	}
-	return tasks
 }
 
-func (k *keeper) issue(ctx context.Context, tasks []renewal.Task) error {
+// issue renews what is due once it has the lock: others may have renewed it, or replaced its authority, until then.
+func (k *keeper) issue(ctx context.Context, owns func(string) bool) error {
 	files, release, err := openFiles("", k.paths)
 	if err != nil {
 		return err
 	}
 	defer release()
+	tasks, _ := k.plan(renewal.Survey(files, k.paths), owns)
 	overlay := artifact.NewOverlay(files)
 	var items []renewal.Item
 	for _, t := range tasks {

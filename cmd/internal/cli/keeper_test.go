@@ -106,6 +106,24 @@ func TestKeeperGoesOnAfterACrash(t *testing.T) {
 	}
 }
 
+// TestKeeperPlansUnderTheLock: what somebody else has renewed since the keeper looked is not renewed again.
+func TestKeeperPlansUnderTheLock(t *testing.T) {
+	k, _ := newNode(t).keeper(true)
+	all := func(string) bool { return true }
+	if err := k.issue(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	renewed := renewal.Survey(artifact.Disk{}, k.paths)
+	if err := k.issue(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	for i, it := range renewal.Survey(artifact.Disk{}, k.paths) {
+		if it.Cert == nil || !pki.IssuedAt(it.Cert).Equal(noon) || !it.Cert.Equal(renewed[i].Cert) {
+			t.Errorf("%s was not renewed once: %v", it.Name, it.Err)
+		}
+	}
+}
+
 // TestKeeperWaits while another pod is down, and while somebody else changes this machine.
 func TestKeeperWaits(t *testing.T) {
 	n := newNode(t)

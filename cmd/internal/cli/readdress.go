@@ -127,6 +127,11 @@ func runReaddress(ctx context.Context, std Streams, g *global, to netip.Addr, pr
 		return err
 	}
 	defer book.close()
+	plan = artifact.NewOverlay(artifact.Disk{}) // anew: until the lock was taken certificates may have been renewed
+	env.Files = plan
+	if err := r.plan(ctx, env); err != nil {
+		return err
+	}
 	report := func(text string) { fmt.Fprintln(std.Err, "  "+text) }
 	s, err := newStandstill(ctx, g, p, book, report)
 	if err != nil {

@@ -67,6 +67,9 @@ func runRenew(cmd *cobra.Command, std Streams, g *global, f renewFlags, names []
 		}
 	}
 	defer release()
+	if err := besideOthers(disk, paths, "certs renew", g.suffix()); err != nil {
+		return err
+	}
 	overlay := artifact.NewOverlay(disk)
 	items, err := chosen(renewal.Survey(overlay, paths), names) // under the lock: another run may just have issued them
 	if err != nil {

@@ -109,6 +109,9 @@ func runRotate(cmd *cobra.Command, std Streams, g *global, f rotateFlags, s rota
 		return err
 	}
 	defer release()
+	if err := besideOthers(disk, paths, "certs rotate-ca", g.suffix()); err != nil {
+		return err
+	}
 	done := 0
 	var idle []error
 	for i, name := range names {

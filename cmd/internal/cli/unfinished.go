@@ -23,7 +23,13 @@ func unfinished(files artifact.Store, paths config.Paths, only []string, suffix 
 	if len(only) > 0 && !slices.ContainsFunc(only, func(phase string) bool { return !starts(phase) }) {
 		return nil
 	}
-	if err := besideApply(files, paths, "init", suffix); err != nil {
+	return besideOthers(files, paths, "init", suffix)
+}
+
+// besideOthers refuses to write in the middle of what another command has begun and not finished: going on with that, or
+// taking it back, would put former files in the place of new ones.
+func besideOthers(files artifact.Store, paths config.Paths, command, suffix string) error {
+	if err := besideApply(files, paths, command, suffix); err != nil {
 		return err
 	}
 	return besideStandstill(files, paths, suffix)
