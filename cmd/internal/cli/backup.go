@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,9 +84,34 @@ func runBackup(ctx context.Context, std Streams, g *global, args []string, out o
 	return nil
 }
 
+// workPrefix begins the name of the directory in which a backup is made. The pid of the process that makes it follows.
+const workPrefix = ".slipway-backup-"
+
+// sweep removes what backups that were killed have left in dir: secrets lie in it.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		name, ours := strings.CutPrefix(e.Name(), workPrefix)
+		number, _, _ := strings.Cut(name, "-")
+		pid, err := strconv.Atoi(number)
+		if !ours || !e.IsDir() || err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			continue
+		}
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
 // saveBackup makes the archive beside its place, reads it back, and moves it there.
 func saveBackup(ctx context.Context, g *global, p *plane.Plane, path string) (backup.Manifest, error) {
-	work, err := os.MkdirTemp(filepath.Dir(path), ".slipway-backup-*") // 0700
+	if err := sweep(filepath.Dir(path)); err != nil {
+		return backup.Manifest{}, reason(err)
+	}
+	work, err := os.MkdirTemp(filepath.Dir(path), fmt.Sprintf("%s%d-*", workPrefix, os.Getpid())) // 0700
 	if err != nil {
 		return backup.Manifest{}, reason(err)
 	}
