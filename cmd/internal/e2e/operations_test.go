@@ -91,6 +91,8 @@ func readRecipes(page string) ([]recipe, error) {
 			last.commands = append(last.commands, strings.Join(block, "\n"))
 		case open:
 			block = append(block, line)
+		case strings.HasPrefix(strings.TrimSpace(line), "```sh"):
+			return nil, fmt.Errorf("line %d: a block of a list is not run: it is no sh, or does not belong into one", number+1)
 		case isTitle:
 			recipes = append(recipes, recipe{title: title})
 		}
