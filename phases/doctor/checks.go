@@ -166,7 +166,8 @@ func etcd(s Seen) []Finding {
 	return found
 }
 
-// Certificates are renewed at two thirds of their life. What is left after that is time to find out why one was not.
+// Certificates are renewed at two thirds of their life. What is left after that is time to find out why one was not. One that
+// is made for less than four times the notice is spoken of when a quarter of its life is left.
 const (
 	leafNotice      = 30 * 24 * time.Hour
 	authorityNotice = 180 * 24 * time.Hour
@@ -185,6 +186,9 @@ func certificates(s Seen) []Finding {
 			notice, fix, what = authorityNotice, "slipway certs rotate-ca"+s.Suffix+": all that it signed ends with it", "certificate authority "+e.Path
 		case e.External:
 			fix = "have it signed anew by its authority, whose key is not on this machine: slipway certs generate-csr makes the request"
+		}
+		if e.Life > 0 {
+			notice = min(notice, e.Life/4)
 		}
 		left := e.NotAfter.Sub(s.Now)
 		switch {

@@ -125,6 +125,17 @@ func TestDiagnose(t *testing.T) {
 			"warning [Certificate] certificate /p/peer.crt expires on 2026-03-02 18:00 UTC, in 30 hours: have it signed anew by its authority, whose key is not on this machine: slipway certs generate-csr makes the request",
 			"warning [Certificate] certificate authority /p/ca.crt expires on 2026-06-09 12:00 UTC, in 100 days: slipway certs rotate-ca: all that it signed ends with it",
 		}},
+		{"certificates that are made for 20 days: one that was to be renewed long ago", func(s *Seen) {
+			s.Certificates = []pki.Expiry{
+				{Name: "apiserver", Path: "/p/apiserver.crt", CA: "ca", NotAfter: noon.AddDate(0, 0, 19), Life: 20 * 24 * time.Hour},
+				{Name: "etcd-peer", Path: "/p/peer.crt", CA: "etcd-ca", NotAfter: noon.AddDate(0, 0, 6), Life: 20 * 24 * time.Hour},
+				{Name: "admin.conf", Path: "/p/admin.conf", CA: "ca", NotAfter: noon.AddDate(0, 0, 4), Life: 20 * 24 * time.Hour},
+				{Name: "scheduler.conf", Path: "/p/scheduler.conf", CA: "ca", NotAfter: noon.AddDate(0, 0, 29), Life: 365 * 24 * time.Hour},
+			}
+		}, []string{
+			"warning [Certificate] certificate /p/admin.conf expires on 2026-03-05 12:00 UTC, in 4 days: slipway certs renew admin.conf",
+			"warning [Certificate] certificate /p/scheduler.conf expires on 2026-03-30 12:00 UTC, in 29 days: slipway certs renew scheduler.conf",
+		}},
 		{"what preflight finds, by its severity, notes last", func(s *Seen) {
 			s.Files = []preflight.Problem{{Name: "Certificates", Severity: preflight.Fatal, Message: "truncated"}}
 			s.Machine = []preflight.Problem{{Name: "Port-10250", Message: "taken", Fix: "move it", Later: true}, {Name: "Swap", Message: "on"}, {Name: "Port-10259", Severity: preflight.Fatal, Message: "taken by nginx"}}

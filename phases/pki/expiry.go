@@ -18,9 +18,10 @@ type Expiry struct {
 	Path     string
 	CA       string // name of the authority that signs it; "" for an authority
 	NotAfter time.Time
-	External bool  // the signing key is not on this machine, so slipway cannot renew it
-	Missing  bool  // there is no such file; NotAfter is zero
-	Err      error // why NotAfter is zero although there is a file
+	Life     time.Duration // how long it was made to last; 0 where NotAfter is zero
+	External bool          // the signing key is not on this machine, so slipway cannot renew it
+	Missing  bool          // there is no such file; NotAfter is zero
+	Err      error         // why NotAfter is zero although there is a file
 }
 
 // kubeconfigs are the files with a client certificate, in the order of listings.
@@ -76,7 +77,7 @@ func (e *Expiry) judge(read func(string) ([]byte, error), parse func([]byte) ([]
 	if err == nil {
 		var certs []*x509.Certificate
 		if certs, err = parse(data); err == nil {
-			e.NotAfter = certs[0].NotAfter
+			e.NotAfter, e.Life = certs[0].NotAfter, Life(certs[0])
 			return
 		}
 	}

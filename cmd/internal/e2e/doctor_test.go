@@ -147,7 +147,8 @@ func doctorNamesWhoHasAPort(t *testing.T) {
 	finds(t, "note", "Port-10256", fmt.Sprintf("port 10256, which kube-proxy would need, is taken by process %d", os.Getpid()), "127.0.0.1:10256")
 }
 
-// doctorNamesACertificateThatEndsSoon gives one twenty days more, of which the supervisor lets two thirds pass.
+// doctorNamesACertificateThatEndsSoon has one that was made for a year end in twenty days. The supervisor, which would renew
+// it, looks once an hour.
 func doctorNamesACertificateThatEndsSoon(t *testing.T) {
 	paths := config.NewPaths("")
 	items := renewal.Survey(artifact.Disk{}, paths)
@@ -161,6 +162,7 @@ func doctorNamesACertificateThatEndsSoon(t *testing.T) {
 	}
 	r := pki.RequestLike(items[i].Cert, time.Now())
 	r.NotAfter = time.Now().Add(20 * 24 * time.Hour)
+	r.NotBefore = r.NotAfter.Add(-365 * 24 * time.Hour)
 	if err := renewal.Renew(artifact.Disk{}, paths, items[i], r, authorities[items[i].CA]); err != nil {
 		t.Fatal(err)
 	}
