@@ -38,7 +38,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.IntVar(&o.podRounds, "pod-rounds", 3, "measure pods in this `MANY` alternating rounds")
 	flags.IntVar(&o.podRepeats, "pod-repeats", 4, "measure each thing of a single pod this `OFTEN` in a round")
 	flags.DurationVar(&o.podIdle, "pod-idle", time.Minute, "watch 200 idle pods for this `LONG`")
-	flags.StringVar(&o.podsOnly, "pods-only", "", "of what is measured of pods, only these `PARTS`: one,fifty,idle,calls,trace; for a quick look")
+	flags.StringVar(&o.podsOnly, "pods-only", "", "of what is measured of pods, only these `PARTS`: one,fifty,idle,calls,requests,trace; for a quick look")
 }
 
 var given options // flags of a test binary cannot be anywhere else

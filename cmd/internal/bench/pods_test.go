@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/slipway-k8s/slipway/cmd/internal/podtest"
 	"github.com/slipway-k8s/slipway/runtime/containerd"
 )
@@ -70,6 +72,11 @@ func TestPods(t *testing.T) {
 		{"fifty", p.fiftyPods},
 		{"idle", func(ctx context.Context) (err error) { idle, err = p.idlePods(ctx); return err }},
 		{"calls", func(ctx context.Context) (err error) { calls, err = p.callCosts(ctx); return err }},
+		{"requests", func(ctx context.Context) error {
+			section, err := p.requestCosts(ctx)
+			calls = append(calls, section)
+			return err
+		}},
 		{"trace", func(ctx context.Context) (err error) { traces, err = p.traces(ctx); return err }},
 	} {
 		if p.podsOnly != "" && !slices.Contains(strings.Split(p.podsOnly, ","), part.name) {
@@ -475,6 +482,66 @@ func (p *podBench) callCosts(ctx context.Context) (sections []string, err error)
 		}
 	}
 	return []string{"### One pod added, call by call\n\n" + callCostTable(found)}, nil
+}
+
+// requestCosts makes sandboxes from slipway's own request, and from it without one thing or another that a bare request
+// lacks, and returns a section with what each takes.
+func (p *podBench) requestCosts(ctx context.Context) (string, error) {
+	shared := p.node.Cgroup + "/bare"
+	variants := []requestVariant{
+		{"as slipway asks", func(*runtimeapi.PodSandboxConfig) {}},
+		{"without a seccomp profile", func(c *runtimeapi.PodSandboxConfig) { c.Linux.SecurityContext.Seccomp = nil }},
+		{"in a cgroup that all share", func(c *runtimeapi.PodSandboxConfig) { c.Linux.CgroupParent = shared }},
+		{"without a resolv.conf of its own", func(c *runtimeapi.PodSandboxConfig) { c.DnsConfig = nil }},
+		{"without all three", func(c *runtimeapi.PodSandboxConfig) {
+			c.Linux.SecurityContext.Seccomp, c.Linux.CgroupParent, c.DnsConfig = nil, shared, nil
+		}},
+	}
+	took := map[string][]time.Duration{}
+	err := p.with(ctx, p.same, func() error {
+		for i := range p.podRounds * p.podRepeats * 2 {
+			for n, v := range variants {
+				name := p.node.PodName(fmt.Sprintf("varied-%d-%d", i, n))
+				if err := p.same.recorded.prepare(name); err != nil {
+					return err
+				}
+				config, err := p.same.recorded.sandbox(name, 1)
+				if err != nil {
+					return err
+				}
+				v.change(config)
+				start := time.Now()
+				id, err := p.same.client.RunPodSandbox(ctx, config, "")
+				if err != nil {
+					return err
+				}
+				took[v.what] = append(took[v.what], time.Since(start))
+				if err := errors.Join(p.same.client.StopPodSandbox(ctx, id), p.same.client.RemovePodSandbox(ctx, id)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return "### What is in the request for a sandbox, one at a time\n\n" + requestTable(variants, took), err
+}
+
+// requestVariant is a change to slipway's request for a sandbox.
+type requestVariant struct {
+	what   string
+	change func(*runtimeapi.PodSandboxConfig)
+}
+
+func requestTable(variants []requestVariant, took map[string][]time.Duration) string {
+	var rows [][]string
+	for _, v := range variants {
+		all := took[v.what]
+		if len(all) == 0 {
+			continue
+		}
+		rows = append(rows, []string{v.what, fmt.Sprint(len(all)), milliseconds(median(all)), milliseconds(slices.Min(all))})
+	}
+	return table([]string{"RunPodSandbox", "how often", "median, ms", "fastest, ms"}, rows)
 }
 
 // traces runs everything once more through a proxy, and returns a section for each.
