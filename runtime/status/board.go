@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -88,13 +89,13 @@ func (b *Board) announce() {
 func (b *Board) Pods() (*corev1.PodList, []Problem, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: []corev1.Pod{}}
-	for _, p := range b.pods {
-		list.Items = append(list.Items, *p)
-	}
-	slices.SortFunc(list.Items, func(x, y corev1.Pod) int {
+	sorted := slices.SortedFunc(maps.Values(b.pods), func(x, y *corev1.Pod) int {
 		return strings.Compare(x.Namespace+"/"+x.Name, y.Namespace+"/"+y.Name)
 	})
+	list := &corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: make([]corev1.Pod, len(sorted))}
+	for i, p := range sorted {
+		list.Items[i] = *p
+	}
 	return list, b.problems, b.changed
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-k8s/slipway/runtime/logrotate"
 	"github.com/slipway-k8s/slipway/runtime/metrics"
 	"github.com/slipway-k8s/slipway/runtime/podspec"
+	"github.com/slipway-k8s/slipway/runtime/status"
 )
 
 // limits are what the KubeletConfiguration says about disk space and pulls.
@@ -47,7 +48,7 @@ func podLogs(c *kubeletv1beta1.KubeletConfiguration, paths config.Paths) string 
 
 // rotator keeps the logs of the board's pods small.
 func (s *supervision) rotator(client *cri.Client, counts *metrics.Metrics) *logrotate.Rotator {
-	logs := podLogs(s.kubelet, s.paths)
+	logs := runningLogs{board: s.board, dir: podLogs(s.kubelet, s.paths)}
 	return &logrotate.Rotator{
 		Policy: s.limits.logs, Log: s.log, Now: time.Now,
 		Reopen: func(ctx context.Context, id string) error {
@@ -55,11 +56,32 @@ func (s *supervision) rotator(client *cri.Client, counts *metrics.Metrics) *logr
 			counts.LogRotated(err)
 			return err
 		},
-		Running: func(context.Context) (map[string]string, error) {
-			list, _, _ := s.board.Pods()
-			return logrotate.Logs(logs, list.Items), nil
-		},
+		Running: func(context.Context) (map[string]string, error) { return logs.now(), nil },
 	}
+}
+
+// runningLogs are the logs of the board's running containers. They are asked for every second, and looked up anew only when
+// the board has changed: with 200 pods in which nothing happens that would be most of what the supervisor does. One
+// goroutine may use it.
+type runningLogs struct {
+	board   *status.Board
+	dir     string // of the pods' logs
+	last    map[string]string
+	changed <-chan struct{} // closed once last is old; nil before the first look
+}
+
+// now returns the log file of each running container by container id. The map must not be changed.
+func (l *runningLogs) now() map[string]string {
+	if l.changed != nil {
+		select {
+		case <-l.changed:
+		default:
+			return l.last
+		}
+	}
+	list, _, changed := l.board.Pods()
+	l.last, l.changed = logrotate.Logs(l.dir, list.Items), changed
+	return l.last
 }
 
 // collector removes unused images and what pods have left, once every pod is known.
