@@ -64,6 +64,7 @@ func TestContainerd(t *testing.T) {
 			t.Run("contract", func(t *testing.T) { testContract(t, d, store, app) })
 			t.Run("rotation", func(t *testing.T) { testRotation(t, d, store) })
 			t.Run("events", func(t *testing.T) { testEvents(t, d) })
+			t.Run("stray", func(t *testing.T) { testStray(t, d) })
 		})
 		d.stop(t)
 		d.leavesNothing(t)
@@ -426,6 +427,64 @@ func testEvents(t *testing.T, d *daemon) {
 		t.Error(err)
 	}
 	want(t, hints, Hint{ContainerID: sandbox, Topic: "/tasks/exit"})
+}
+
+// testStray gives a container that has ended a process behind the CRI's back, as a start that was cut off does.
+func testStray(t *testing.T, d *daemon) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	client, err := cri.Dial(ctx, d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	runtime, err := Reach(client, d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.Close()
+	pod := &runtimeapi.PodSandboxConfig{
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: "stray", Namespace: "test", Uid: "u"},
+		Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: cgroupParent(t), SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
+			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER},
+		}},
+	}
+	sandbox, err := runtime.RunPodSandbox(ctx, pod, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := runtime.RemovePodSandbox(ctx, sandbox); err != nil {
+			t.Error(err)
+		}
+	}()
+	container, err := runtime.CreateContainer(ctx, sandbox, &runtimeapi.ContainerConfig{
+		Metadata: &runtimeapi.ContainerMetadata{Name: "app"}, Image: &runtimeapi.ImageSpec{Image: appRef}, Command: []string{"/app", "run"},
+		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{
+			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER},
+		}},
+	}, pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(runtime.StartContainer(ctx, container), runtime.StopContainer(ctx, container, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(ctx, "ctr", "-a", d.socket, "-n", namespace, "tasks", "start", "--detach", "--null-io", container).CombinedOutput(); err != nil {
+		t.Fatalf("starting a stray process: %v\n%s", err, out)
+	}
+	if s := containerStatus(t, client, container); s.GetState() != runtimeapi.ContainerState_CONTAINER_EXITED {
+		t.Fatalf("the container is %v", s.GetState())
+	}
+	if err := client.RemoveContainer(ctx, container); !cri.IsStray(err) {
+		t.Fatalf("the CRI alone removes it: %v", err)
+	}
+	if err := runtime.RemoveContainer(ctx, container); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.ContainerStatus(ctx, container); !cri.IsNotFound(err) {
+		t.Errorf("after its removal: %v", err)
+	}
 }
 
 func containerStatus(t *testing.T, client *cri.Client, id string) *runtimeapi.ContainerStatus {

@@ -75,6 +75,12 @@ func IsStarting(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "is in starting state")
 }
 
+// IsStray reports whether err says that a container which the runtime shows as ended has a process all the same. containerd
+// v1.6.20 services/tasks/local.go.
+func IsStray(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "cannot delete running task")
+}
+
 // StartCutOff reports whether the runtime called off the start of a container because the caller that waited for it went
 // away: its process never ran, and that is no fault of the container's. containerd shows it as exited, with the error of
 // the call that it had under way: one that was canceled, or a program, its shim or runc, that it had killed.

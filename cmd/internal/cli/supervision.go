@@ -103,10 +103,15 @@ func (s *supervision) supervise(ctx context.Context, client *cri.Client, counts 
 	if err != nil {
 		return err
 	}
+	runtime, err := containerd.Reach(client, host.SocketPath(s.endpoint))
+	if err != nil {
+		return err
+	}
+	defer runtime.Close()
 	known := make(chan struct{}) // closed once every pod has been looked at
 	exec := execIn(client)
 	pods := supervisor.New(supervisor.Config{
-		Node: node, Runtime: client, Sources: s.sources, Hints: hintsOf(ctx, hints), Board: s.board, Events: s.events,
+		Node: node, Runtime: runtime, Sources: s.sources, Hints: hintsOf(ctx, hints), Board: s.board, Events: s.events,
 		Probes: probe.Deps{Logger: s.log, Exec: exec, GRPC: cri.CheckHealth}, Hooks: hook.Runner{Exec: exec, Client: hook.NewClient()},
 		Cgroups: tree, Policy: policyOf(s.kubelet), Log: s.log, Now: time.Now, Resync: resync, MaxPulls: s.limits.pulls,
 		Good: store, Observe: counts.Observe, Started: counts.PodStarted, RolledBack: counts.RolledBack,
