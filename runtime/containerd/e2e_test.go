@@ -370,30 +370,12 @@ func testEvents(t *testing.T, d *daemon) {
 	}
 	defer client.Close()
 
-	pod := &runtimeapi.PodSandboxConfig{
-		Metadata: &runtimeapi.PodSandboxMetadata{Name: "events", Namespace: "test", Uid: "u"},
-		Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: cgroupParent(t), SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
-			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER},
-		}},
-	}
-	sandbox, err := client.RunPodSandbox(ctx, pod, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	sandbox, container := createApp(ctx, t, client, "events")
 	defer func() {
 		if err := client.RemovePodSandbox(ctx, sandbox); err != nil {
 			t.Error(err)
 		}
 	}()
-	container, err := client.CreateContainer(ctx, sandbox, &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: "app"}, Image: &runtimeapi.ImageSpec{Image: appRef}, Command: []string{"/app", "run"},
-		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{
-			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER},
-		}},
-	}, pod)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := client.StartContainer(ctx, container); err != nil {
 		t.Fatal(err)
 	}
@@ -429,6 +411,31 @@ func testEvents(t *testing.T, d *daemon) {
 	want(t, hints, Hint{ContainerID: sandbox, Topic: "/tasks/exit"})
 }
 
+// createApp makes a pod with one container, which is not started. The caller removes the sandbox.
+func createApp(ctx context.Context, t *testing.T, client *cri.Client, name string) (sandbox, container string) {
+	t.Helper()
+	pod := &runtimeapi.PodSandboxConfig{
+		Metadata: &runtimeapi.PodSandboxMetadata{Name: name, Namespace: "test", Uid: "u"},
+		Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: cgroupParent(t), SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
+			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER},
+		}},
+	}
+	sandbox, err := client.RunPodSandbox(ctx, pod, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	container, err = client.CreateContainer(ctx, sandbox, &runtimeapi.ContainerConfig{
+		Metadata: &runtimeapi.ContainerMetadata{Name: "app"}, Image: &runtimeapi.ImageSpec{Image: appRef}, Command: []string{"/app", "run"},
+		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{
+			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER},
+		}},
+	}, pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sandbox, container
+}
+
 // testStray gives a container that has ended a process behind the CRI's back, as a start that was cut off does.
 func testStray(t *testing.T, d *daemon) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -443,30 +450,12 @@ func testStray(t *testing.T, d *daemon) {
 		t.Fatal(err)
 	}
 	defer runtime.Close()
-	pod := &runtimeapi.PodSandboxConfig{
-		Metadata: &runtimeapi.PodSandboxMetadata{Name: "stray", Namespace: "test", Uid: "u"},
-		Linux: &runtimeapi.LinuxPodSandboxConfig{CgroupParent: cgroupParent(t), SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
-			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER},
-		}},
-	}
-	sandbox, err := runtime.RunPodSandbox(ctx, pod, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	sandbox, container := createApp(ctx, t, client, "stray")
 	defer func() {
 		if err := runtime.RemovePodSandbox(ctx, sandbox); err != nil {
 			t.Error(err)
 		}
 	}()
-	container, err := runtime.CreateContainer(ctx, sandbox, &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: "app"}, Image: &runtimeapi.ImageSpec{Image: appRef}, Command: []string{"/app", "run"},
-		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{
-			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Pid: runtimeapi.NamespaceMode_CONTAINER},
-		}},
-	}, pod)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := errors.Join(runtime.StartContainer(ctx, container), runtime.StopContainer(ctx, container, 0)); err != nil {
 		t.Fatal(err)
 	}

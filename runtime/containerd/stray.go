@@ -45,8 +45,8 @@ func (r *Runtime) Close() error { return r.conn.Close() }
 
 // RemoveContainer removes a container that does not run. One that is gone is no error.
 //
-// When the caller of a start goes away at the wrong moment, containerd 1.6 takes the container for one that has exited and
-// keeps its process all the same: from then on the CRI can neither stop nor remove it, nor its sandbox, until containerd is
+// When the caller of a start goes away at the wrong moment, containerd (1.6.20 was seen to) takes the container for ended and
+// keeps its process all the same: from then on its CRI, that of 2.4.2 too, can neither stop nor remove it until containerd is
 // started again. Such a process is killed here.
 func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 	err := r.Client.RemoveContainer(ctx, id)
